@@ -1,0 +1,1 @@
+"""What bytes at the destination mean. No I/O in here."""

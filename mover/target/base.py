@@ -1,0 +1,114 @@
+"""The contract of a destination. One conformance suite (tests/target) runs over every implementation.
+
+Paths are relative POSIX paths below the root of the URL, without a leading slash. A destination has files (objects);
+directories exist only as prefixes. Every call may raise:
+
+* UnreachableError: nobody answers, or the sign-in was refused;
+* MountError: the directory is not the mount it was;
+* TargetError: the destination refused, or failed after its retries.
+
+No error text and no attribute ever holds a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a destination can do beyond the contract."""
+
+    append: bool  # files can grow in place, durably (NFS and local files)
+    conditional_put: bool  # put(if_absent=True) is atomic at the destination, not check-then-put
+    device_type: str  # OceanBase's name of the device: "FILE", "OSS", "COS", ours: "S3"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """A file at the destination."""
+
+    path: str
+    size: int
+    modified_us: int
+
+
+class Writer(Protocol):
+    """A large file being written front to back. Nothing is visible under its name before ``commit`` returns."""
+
+    async def write(self, data: Buffer) -> None:
+        """Append bytes. The buffer may be reused by the caller as soon as this returns."""
+        ...
+
+    async def commit(self) -> ObjectInfo:
+        """Make it durable and confirm size and checksum with the destination, then publish it under its name.
+
+        Raises TargetExists when the name is taken: nothing that was published is ever replaced.
+        """
+        ...
+
+    async def abort(self) -> None:
+        """Remove every trace. Idempotent, never raises for a destination that is gone."""
+        ...
+
+
+class Target(Protocol):
+    """A backup destination, open."""
+
+    url: str  # without secrets
+    capabilities: Capabilities
+
+    async def check(self) -> None:
+        """Prove that the destination answers and is still the one that was opened (mount identity)."""
+        ...
+
+    async def put(self, path: str, data: Buffer, *, if_absent: bool = False) -> ObjectInfo:
+        """Write a whole small file atomically and durably; replaces an old one unless ``if_absent``.
+
+        Idempotent for equal content. Raises TargetExists with ``if_absent`` when the name is taken.
+        """
+        ...
+
+    async def create(self, path: str) -> Writer:
+        """Begin a large file."""
+        ...
+
+    async def append(self, path: str, offset: int, data: Buffer) -> None:
+        """With ``capabilities.append``: write at ``offset`` and make it durable before returning.
+
+        Creates the file when ``offset`` is 0. What was behind ``offset`` (a torn tail nobody published) is cut off.
+        Raises TargetError when the file is shorter than ``offset``.
+        """
+        ...
+
+    async def get(self, path: str, start: int = 0, length: int | None = None) -> bytes:
+        """Exactly ``length`` bytes from ``start`` (to the end when None). Raises TargetNotFound.
+
+        A file that ends earlier than ``start + length`` is a TargetError that says so, never a short result.
+        """
+        ...
+
+    def stream(self, path: str, start: int = 0, length: int | None = None, chunk: int = 4 << 20) -> AsyncIterator[bytes]:
+        """The same bytes in pieces of at most ``chunk``; the pieces add up exactly or an error is raised."""
+        ...
+
+    async def stat(self, path: str) -> ObjectInfo | None:
+        """The file, or None when there is none."""
+        ...
+
+    def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        """Every file whose path begins with ``prefix`` (a directory name ends in '/'), ascending by path.
+
+        Temporary files of unfinished writes are not listed.
+        """
+        ...
+
+    async def delete(self, path: str) -> None:
+        """Remove one file. Idempotent."""
+        ...
+
+    async def aclose(self) -> None: ...
