@@ -92,7 +92,9 @@ class Target(Protocol):
         """
         ...
 
-    def stream(self, path: str, start: int = 0, length: int | None = None, chunk: int = 4 << 20) -> AsyncIterator[bytes]:
+    def stream(
+        self, path: str, start: int = 0, length: int | None = None, chunk: int = 4 << 20
+    ) -> AsyncIterator[bytes]:
         """The same bytes in pieces of at most ``chunk``; the pieces add up exactly or an error is raised."""
         ...
 

@@ -1,0 +1,1 @@
+"""The path of a macroblock: slab, kernel, packer, upload; in that order."""

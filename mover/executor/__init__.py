@@ -1,0 +1,1 @@
+"""Who carries tasks out: on this host, or on many."""
