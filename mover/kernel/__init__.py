@@ -1,0 +1,61 @@
+"""Checksums, codecs and decoders over raw bytes: the native extensions, or their pure-Python twins.
+
+The twins are used when the extensions are not built or ``MOVER_PURE=1`` is in the environment. An extension that is
+there but does not load (a missing libzstd, say) is an error: silently running at a tenth of the speed would be worse.
+"""
+
+from __future__ import annotations
+
+import os
+
+from mover.kernel._checksum_py import Xxh3_128, ob_crc64, xxh3_128
+from mover.kernel._codec_py import (
+    decode_vi64,
+    encode_vi64,
+    lz4_compress,
+    lz4_decompress,
+    zstd_compress,
+    zstd_decompress,
+)
+from mover.kernel._macroblock_py import macroblock_check
+from mover.kernel._palf_py import palf_cut, palf_frame_groups, palf_unframe, palf_walk
+from mover.kernel.macroblock import MacroHeader
+from mover.kernel.palf import (
+    PalfBlockHeader,
+    PalfFrame,
+    PalfFrames,
+    PalfGroup,
+    PalfStop,
+    PalfWalk,
+    palf_block_header_build,
+    palf_block_header_parse,
+)
+
+NATIVE = False
+
+__all__ = [
+    "NATIVE",
+    "MacroHeader",
+    "PalfBlockHeader",
+    "PalfFrame",
+    "PalfFrames",
+    "PalfGroup",
+    "PalfStop",
+    "PalfWalk",
+    "Xxh3_128",
+    "decode_vi64",
+    "encode_vi64",
+    "lz4_compress",
+    "lz4_decompress",
+    "macroblock_check",
+    "ob_crc64",
+    "palf_block_header_build",
+    "palf_block_header_parse",
+    "palf_cut",
+    "palf_frame_groups",
+    "palf_unframe",
+    "palf_walk",
+    "xxh3_128",
+    "zstd_compress",
+    "zstd_decompress",
+]

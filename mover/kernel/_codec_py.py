@@ -1,0 +1,164 @@
+"""zstd, LZ4 and varints in pure Python, on zstandard and lz4. Twin of ``_native/codec.pyx``."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import lz4.block
+import zstandard
+
+from mover.errors import FormatError, IntegrityError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+_MASK64 = (1 << 64) - 1
+ZSTD_MAX_RATIO = 65536
+"""Above what a zstd frame can reach (a 4-byte RLE block makes 128 KiB): larger claims are refused unread."""
+LZ4_MAX_RATIO = 255
+LZ4_MAX_INPUT = 0x7E000000
+
+# zstandard's contexts must not be shared between threads, and cost more than a small frame to make.
+_contexts = threading.local()
+
+
+def _compressor(level: int) -> zstandard.ZstdCompressor:
+    cached: dict[int, zstandard.ZstdCompressor] | None = getattr(_contexts, "compressors", None)
+    if cached is None:
+        cached = _contexts.compressors = {}
+    if level not in cached:
+        cached[level] = zstandard.ZstdCompressor(level=level)
+    return cached[level]
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    cached: zstandard.ZstdDecompressor | None = getattr(_contexts, "decompressor", None)
+    if cached is None:
+        cached = _contexts.decompressor = zstandard.ZstdDecompressor()
+    return cached
+
+
+def check_claim(name: str, stored: int, size: int, ratio: int) -> None:
+    """Refuse a decompressed size that ``stored`` bytes cannot produce: no allocation on a hostile header's word."""
+    if size < 0 or size > stored * ratio:
+        raise IntegrityError(f"{name}: {stored} bytes cannot decompress to {size}")
+
+
+def zstd_compress(data: Buffer, level: int) -> bytes:
+    """One zstd frame that states its content size, without a checksum.
+
+    Args:
+        data: contiguous bytes.
+        level: -7 to 22; more costs time and memory.
+
+    Contexts are kept per thread.
+
+    Raises:
+        ValueError: no such level.
+    """
+    if not -7 <= level <= 22:
+        raise ValueError(f"zstd level {level} is not between -7 and 22")
+    return bytes(_compressor(level).compress(memoryview(data).cast("B")))
+
+
+def zstd_decompress(data: Buffer, size: int) -> bytes:
+    """The content of the one zstd frame that ``data`` is.
+
+    Args:
+        data: exactly one frame, nothing behind it.
+        size: bytes it must decompress to.
+
+    Raises:
+        IntegrityError: not exactly one valid frame, or its content is not ``size`` bytes long.
+    """
+    view = memoryview(data).cast("B")
+    check_claim("zstd", len(view), size, ZSTD_MAX_RATIO)
+    try:
+        if bytes(view[:4]) != zstandard.FRAME_HEADER:
+            raise IntegrityError("zstd: not a frame")
+        claimed = zstandard.get_frame_parameters(view).content_size
+        if claimed not in (size, zstandard.CONTENTSIZE_UNKNOWN):
+            raise IntegrityError(f"zstd: the frame says {claimed} bytes, {size} expected")
+        content: bytes = _decompressor().decompress(view, max_output_size=max(size, 1), allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise IntegrityError(f"zstd: {error}") from None
+    if len(content) != size:
+        raise IntegrityError(f"zstd: {len(content)} bytes decompressed, {size} expected")
+    return content
+
+
+def lz4_compress(data: Buffer) -> bytes:
+    """A bare LZ4 block (no frame, no size).
+
+    Raises:
+        ValueError: more than LZ4_MAX_INPUT bytes.
+    """
+    view = memoryview(data).cast("B")
+    if len(view) > LZ4_MAX_INPUT:
+        raise ValueError(f"lz4 takes at most {LZ4_MAX_INPUT} bytes, got {len(view)}")
+    return bytes(lz4.block.compress(view, store_size=False))
+
+
+def lz4_decompress(data: Buffer, size: int) -> bytes:
+    """The content of a bare LZ4 block.
+
+    Args:
+        data: the whole block.
+        size: bytes it must decompress to.
+
+    Raises:
+        IntegrityError: not a valid block, or its content is not ``size`` bytes long.
+    """
+    view = memoryview(data).cast("B")
+    check_claim("lz4", len(view), size, LZ4_MAX_RATIO)
+    try:
+        # One byte of room more than the content: python-lz4 refuses a buffer of 0.
+        content: bytes = lz4.block.decompress(view, uncompressed_size=size + 1)
+    except (lz4.block.LZ4BlockError, ValueError) as error:
+        raise IntegrityError(f"lz4: {error}") from None
+    if len(content) != size:
+        raise IntegrityError(f"lz4: {len(content)} bytes decompressed, {size} expected")
+    return content
+
+
+def encode_vi64(value: int) -> bytes:
+    """``value`` as OceanBase's vi64: 7 bits per byte, low bits first, high bit = more follow.
+
+    A negative value is encoded as its 64-bit two's complement, 10 bytes.
+
+    Raises:
+        ValueError: neither an i64 nor a u64.
+    """
+    if not -(1 << 63) <= value <= _MASK64:
+        raise ValueError(f"{value} does not fit 64 bits")
+    value &= _MASK64
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def decode_vi64(buf: Buffer, offset: int = 0) -> tuple[int, int]:
+    """Decode the vi64 at ``offset``: (value as u64, offset behind it). Padded encodings are accepted.
+
+    Raises:
+        FormatError: the buffer ends inside it, it is longer than 10 bytes, or it does not fit 64 bits.
+    """
+    view = memoryview(buf).cast("B")
+    if offset < 0:
+        raise FormatError(f"varint at a negative offset {offset}", offset=offset)
+    value = shift = 0
+    for at in range(offset, min(len(view), offset + 10)):
+        byte = view[at]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            if value > _MASK64:
+                raise FormatError(f"varint at offset {offset} does not fit 64 bits", offset=offset)
+            return value, at + 1
+        shift += 7
+    if len(view) - offset >= 10:
+        raise FormatError(f"varint at offset {offset} is longer than 10 bytes", offset=offset)
+    raise FormatError(f"varint at offset {offset} is cut off by the end of the buffer", offset=offset)
