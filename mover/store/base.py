@@ -6,6 +6,7 @@ seekdb has one (its log stream).
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -67,6 +68,7 @@ class BlockIdentity:
     logical_version: int = 0
     data_seq: int = 0
     payload_checksum: int = 0
+    data_checksum: int = 0  # the sstable header's own (kind 1): the number the engine's catalog shows
 
     @property
     def immutable(self) -> bool:
@@ -170,6 +172,7 @@ class LogChunk:
     last_log_id: int
     min_scn: int
     max_scn: int
+    table: array[int]  # PalfWalk.groups of this very data: what framing needs
     next: LogCursor
 
 
