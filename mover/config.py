@@ -1,0 +1,348 @@
+"""Settings: one table of options that drives flags, ``MOVER_*`` variables, the TOML file, defaults and the help.
+
+The table is the :class:`Settings` class itself: a row is a field, and ``OPTIONS`` lists the rows. Precedence: flag,
+then environment, then file, then default; :meth:`Settings.origins` says which one it was.
+"""
+# ruff: noqa: RUF009 - _row() makes a dataclass field, which the rule cannot see
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mover import config_values as values
+from mover.config_secret import MASK, redact_url
+from mover.errors import ConfigError
+
+DEFAULT_FILE = Path("/etc/mover/mover.toml")
+FILE_VARIABLE = "MOVER_CONFIG"
+# Variables with our prefix that are read by others: the file itself, the kernels and the build.
+_FOREIGN_VARIABLES = frozenset({FILE_VARIABLE, "MOVER_PURE", "MOVER_DEBUG"})
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One row of the table."""
+
+    name: str  # the attribute of Settings
+    parse: Callable[[object], Any]
+    default: Callable[[Mapping[str, str]], Any]
+    toml: str  # dotted key in the file
+    metavar: str  # what stands for the value in the help
+    help: str
+    secret: bool = False  # never shown, and never a flag: argv is public
+    show: Callable[[Any], str] = str
+
+    @property
+    def env(self) -> str:
+        return f"MOVER_{self.name.upper()}"
+
+    @property
+    def flag(self) -> str | None:
+        return None if self.secret else "--" + self.name.replace("_", "-")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value came from: ``flag``, ``environment``, ``file`` or ``default``, and the exact place."""
+
+    kind: str
+    place: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.place}".rstrip()
+
+
+_DEFAULT = Origin("default")
+
+
+def _row(
+    parse: Callable[[object], Any],
+    default: Any,
+    metavar: str,
+    help: str,
+    *,
+    toml: str | None = None,
+    secret: bool = False,
+    show: Callable[[Any], str] = str,
+) -> Any:
+    """A field of Settings that is a row of the table. ``default`` may be a function of the environment."""
+    make = default if callable(default) else lambda _env: default
+    row = {"parse": parse, "default": make, "toml": toml, "metavar": metavar, "help": help}
+    metadata = {"option": {**row, "secret": secret, "show": show}}
+    return field(default_factory=lambda: make(os.environ), metadata=metadata)
+
+
+def _state_dir(env: Mapping[str, str]) -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/lib/mover")
+    return Path(env.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "mover"
+
+
+def _processors(_env: Mapping[str, str]) -> int:
+    return len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Settings:
+    """Everything that can be set, with its type. Made by :func:`load`; frozen; its repr holds no secret."""
+
+    source: str | None = _row(
+        values.url,
+        None,
+        "URL",
+        "What is backed up: seekdb:///base/dir, the directory the engine runs in.",
+        show=redact_url,
+    )
+    dest: str | None = _row(
+        values.url, None, "URL", "Where backups live: file:///dir or s3://bucket/prefix?endpoint=URL.", show=redact_url
+    )
+    catalog: str | None = _row(
+        values.url,
+        None,
+        "URL",
+        "Catalog database as an SQLAlchemy URL; without it an SQLite file below the state directory.",
+        show=redact_url,
+    )
+    state_dir: Path = _row(values.path, _state_dir, "DIR", "Where mover keeps its own state: catalogs and log holds.")
+    cluster_name: str = _row(
+        values.cluster_name,
+        "seekdb",
+        "NAME",
+        "Cluster name: the first directory at the destination.",
+        toml="cluster.name",
+    )
+    cluster_id: int = _row(
+        values.integer(1, 4294901759), 1, "N", "Cluster id: the second directory at the destination.", toml="cluster.id"
+    )
+    compression: str = _row(
+        values.compression,
+        "auto",
+        "KIND",
+        "none (OceanBase reads the set), lz4, zstd:<level>, auto or auto:<min>..<max>: store as is unless it pays.",
+    )
+    memory: int = _row(
+        values.size(32 << 20),
+        256 << 20,
+        "SIZE",
+        "Ceiling of the buffers that hold blocks and parts on their way.",
+        show=values.format_size,
+    )
+    concurrency: int = _row(values.integer(1, 1024), 4, "N", "Uploads or downloads in flight.")
+    part_size: int = _row(
+        values.size(5 << 20, 5 << 30),
+        8 << 20,
+        "SIZE",
+        "Size of the parts that a large file is uploaded in.",
+        show=values.format_size,
+    )
+    workers: int = _row(
+        values.integer(1, 1024), _processors, "N", "Threads that verify, digest and compress; one per processor."
+    )
+    flush_interval: float = _row(
+        values.duration(0.01, 3600),
+        0.5,
+        "TIME",
+        "How long the archive gathers log before it writes it out.",
+        show=values.format_duration,
+    )
+    archive_wait: float = _row(
+        values.duration(0, 86400),
+        60.0,
+        "TIME",
+        "How long a backup waits for the archive to pass its end.",
+        show=values.format_duration,
+    )
+    lease_ttl: float = _row(
+        values.duration(1, 3600),
+        15.0,
+        "TIME",
+        "How long a coordinator that fell silent keeps others out.",
+        show=values.format_duration,
+    )
+    progress_interval: float = _row(
+        values.duration(0.1, 86400),
+        10.0,
+        "TIME",
+        "Time between progress lines where there is no terminal.",
+        show=values.format_duration,
+    )
+    scratch_dir: Path | None = _row(
+        values.path,
+        None,
+        "DIR",
+        "Local disk for blocks that must be copied in a hurry; without it, the state directory.",
+    )
+    source_user: str = _row(values.text, "root", "NAME", "User at the source.")
+    source_password: str | None = _row(
+        values.secret, None, "TEXT", "Password at the source: never a flag, never shown.", secret=True
+    )
+    source_password_file: Path | None = _row(values.path, None, "FILE", "File whose first line is the password.")
+    offline: bool = _row(
+        values.boolean,
+        False,
+        "",
+        "The engine is stopped: read its files without asking it.",
+        show=lambda v: str(v).lower(),
+    )
+    log_level: str = _row(
+        values.choice("debug", "info", "warning", "error"),
+        "warning",
+        "LEVEL",
+        "debug, info, warning or error, on stderr.",
+    )
+    log_format: str = _row(values.choice("text", "json"), "text", "FORMAT", "text, or json: one object per line.")
+
+    _origins: Mapping[str, Origin] = field(default_factory=dict, compare=False)
+
+    def origins(self) -> dict[str, Origin]:
+        """Option name to the place its value came from."""
+        return {option.name: self._origins.get(option.name, _DEFAULT) for option in OPTIONS}
+
+    def as_dict(self, redacted: bool = True) -> dict[str, Any]:
+        """Option name to value, JSON-able. With ``redacted`` secrets are masked, in URLs too."""
+        result: dict[str, Any] = {}
+        for option in OPTIONS:
+            value = getattr(self, option.name)
+            if isinstance(value, Path):
+                value = str(value)
+            elif redacted and isinstance(value, str):
+                value = MASK if option.secret else option.show(value)
+            result[option.name] = value
+        return result
+
+    def secrets(self) -> list[str]:
+        """The values that must appear nowhere; for a log filter."""
+        found = [getattr(self, option.name) for option in OPTIONS if option.secret]
+        return [value for value in found if value]
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.as_dict().items())})"
+
+
+def _options() -> Iterator[Option]:
+    for row in dataclasses.fields(Settings):
+        if "option" in row.metadata:
+            entry = dict(row.metadata["option"])
+            entry["toml"] = entry["toml"] or row.name
+            yield Option(name=row.name, **entry)
+
+
+OPTIONS: tuple[Option, ...] = tuple(_options())
+
+
+def find_file(flag: str | Path | None, env: Mapping[str, str]) -> Path | None:
+    """The configuration file to read: the flag, else ``$MOVER_CONFIG``, else ``/etc/mover/mover.toml`` if it exists.
+
+    A file that somebody named must exist: the first two are returned unseen and :func:`load` refuses a missing one.
+    """
+    named = flag or env.get(FILE_VARIABLE)
+    if named:
+        return Path(named).expanduser()
+    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+
+
+def load(flags: Mapping[str, object], env: Mapping[str, str], file: Path | None) -> Settings:
+    """Settings from all four places.
+
+    Args:
+        flags: option name to value; None means that the flag was not given.
+        env: the environment; an empty variable counts as not set.
+        file: TOML file, or None. Relative paths in it are relative to its directory.
+
+    Raises:
+        ConfigError: a value does not parse, the file cannot be read, or it has a key that is not in the table.
+    """
+    in_file = _read_file(file) if file is not None else {}
+    chosen: dict[str, Any] = {}
+    origins: dict[str, Origin] = {}
+    for option in OPTIONS:
+        if flags.get(option.name) is not None:
+            raw, origin = flags[option.name], Origin("flag", option.flag or "")
+        elif env.get(option.env):
+            raw, origin = env[option.env], Origin("environment", option.env)
+        elif option.toml in in_file:
+            raw, origin = in_file[option.toml], Origin("file", f"{file}: {option.toml}")
+        else:
+            chosen[option.name], origins[option.name] = option.default(env), _DEFAULT
+            continue
+        try:
+            value = option.parse(raw)
+        except ValueError as error:
+            raise ConfigError(f"{origin.place or option.name} {error}", hint=option.help) from None
+        if origin.kind == "file" and file is not None and isinstance(value, Path):
+            value = file.resolve().parent / value
+        chosen[option.name], origins[option.name] = value, origin
+    _password_from_file(chosen, origins)
+    return Settings(**chosen, _origins=origins)
+
+
+def unknown_variables(env: Mapping[str, str]) -> list[tuple[str, str | None]]:
+    """``MOVER_*`` variables that nothing reads, each with the nearest one that is read: most often a slip."""
+    known = {option.env for option in OPTIONS} | _FOREIGN_VARIABLES
+    strange = sorted(name for name in env if name.startswith("MOVER_") and name not in known)
+    return [(name, _nearest(name, known)) for name in strange]
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as stream:
+            tree = tomllib.load(stream)
+    except OSError as error:
+        raise ConfigError(
+            f"configuration file {file} cannot be read: {(error.strerror or 'i/o error').lower()}",
+            hint="Name another file with --config or MOVER_CONFIG.",
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"configuration file {file} is not TOML: {error}", hint="See the example in the README."
+        ) from None
+    known = {option.toml for option in OPTIONS}
+    found = dict(_flatten(tree))
+    for key in found:
+        if key not in known:
+            near = _nearest(key, known)
+            raise ConfigError(
+                f"configuration file {file}: unknown key {key!r}",
+                hint=f"Did you mean {near!r}?" if near else "`mover config show` lists every key.",
+            )
+    return found
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _nearest(word: str, known: set[str]) -> str | None:
+    close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.5)
+    return close[0] if close else None
+
+
+def _password_from_file(chosen: dict[str, Any], origins: dict[str, Origin]) -> None:
+    """The password file counts where it was named at least as near as the password itself, which wins a tie."""
+    file: Path | None = chosen["source_password_file"]
+    rank = ("flag", "environment", "file", "default")
+    if file is None:
+        return
+    if rank.index(origins["source_password"].kind) <= rank.index(origins["source_password_file"].kind):
+        return
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise ConfigError(
+            f"password file {file} cannot be read: {str(reason).lower()}",
+            hint="Name a file that this user can read, with the password on its first line.",
+        ) from None
+    chosen["source_password"] = lines[0] if lines else ""
+    origins["source_password"] = Origin("file", str(file))
