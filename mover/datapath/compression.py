@@ -55,19 +55,21 @@ class Compression:
         """True when the container bytes are what 3.1.0 writes."""
         return self.mode == "none"
 
-    def apply(self, payload: bytes | bytearray | memoryview) -> tuple[Compressor, bytes | bytearray | memoryview]:
+    def promising(self, block: memoryview) -> bool:
+        """False when a sample says that compressing the block would be wasted work. Only ``auto`` samples."""
+        if self.mode != "auto" or len(block) <= SMALL:
+            return self.mode != "none"
+        # One slice from the middle: heads of blocks are headers and compress better than what follows.
+        middle = len(block) // 2
+        return len(zstd_compress(block[middle : middle + SAMPLE], 1)) <= SAMPLE * SAMPLE_WORTH_IT
+
+    def apply(self, payload: bytes) -> tuple[Compressor, bytes]:
         """The compressor and the bytes to store; the payload itself when compressing does not pay.
 
         Releases the GIL while compressing; thread safe.
         """
         if self.mode == "none":
             return Compressor.NONE, payload
-        if self.mode == "auto" and len(payload) > SMALL:
-            # One slice from the middle: heads of blocks are headers and compress better than what follows.
-            middle = len(payload) // 2
-            sample = memoryview(payload)[middle : middle + SAMPLE]
-            if len(zstd_compress(sample, 1)) > SAMPLE * SAMPLE_WORTH_IT:
-                return Compressor.NONE, payload
         if self.mode == "lz4":
             stored, kind = lz4_compress(payload), Compressor.LZ4
         else:

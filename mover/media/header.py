@@ -40,6 +40,7 @@ class DataType(IntEnum):
     MANIFEST_BLOCKS = 201
     MANIFEST_FILES = 202
     MANIFEST_ROOT = 203
+    ROUND_RECORD = 204
 
 
 class Compressor(IntEnum):

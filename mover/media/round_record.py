@@ -1,0 +1,89 @@
+"""``clog/<round>/mover_round``: what mover keeps about an archive round beside OceanBase's own files.
+
+Who archives (and with which epoch), the exact checkpoint (OceanBase's info file has microseconds and no LSN), byte
+counters, and the missing range when the round was interrupted. One common header and a canonical JSON object; rewritten
+whole with every checkpoint. A tree without it still restores: the log files themselves say how far they reach.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from mover.errors import FormatError
+from mover.kernel import ob_crc64
+from mover.media.header import HEADER_SIZE, CommonHeader, DataType, parse_header
+from mover.media.meta import canonical_json, parse_json
+
+ROUND_RECORD_NAME = "mover_round"
+STOP_REQUEST_NAME = "mover_stop"
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class LogGap:
+    """Log that was lost before it could be archived."""
+
+    from_lsn: int
+    until_lsn: int  # exclusive; the first byte that was still there
+    from_scn: int  # the last SCN that was archived
+    seen_us: int  # when it was found
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRecord:
+    """See the module. Times in us, SCNs in ns, LSNs in bytes."""
+
+    round_id: int
+    holder: str  # host/pid/start of the archiver, "" when none runs
+    epoch: int
+    heartbeat_us: int
+    start_lsn: int
+    start_scn: int
+    checkpoint_lsn: int
+    checkpoint_scn: int
+    input_bytes: int = 0
+    output_bytes: int = 0
+    gap: LogGap | None = None
+
+    def encode(self) -> bytes:
+        """The whole file."""
+        payload = canonical_json(dataclasses.asdict(self)).encode()
+        header = CommonHeader(DataType.ROUND_RECORD, len(payload), len(payload), ob_crc64(payload))
+        return header.pack() + payload
+
+    @classmethod
+    def decode(cls, data: Buffer) -> RoundRecord:
+        """Raises FormatError unless these are exactly the bytes :meth:`encode` makes."""
+        header = parse_header(data, data_type=DataType.ROUND_RECORD)
+        payload = bytes(data[HEADER_SIZE:])
+        header.check_payload(payload)
+        if header.align_length or header.data_length != len(payload):
+            raise FormatError("bad round record: expected no padding and no compression", offset=0)
+        try:
+            text = payload.decode()
+        except UnicodeDecodeError as exc:
+            raise FormatError(f"bad round record: not UTF-8 at offset {HEADER_SIZE + exc.start}") from None
+        record = cls._from_json(parse_json(text, "round record"))
+        if record.encode() != bytes(data):
+            raise FormatError("bad round record: not in canonical form", offset=HEADER_SIZE)
+        return record
+
+    @classmethod
+    def _from_json(cls, value: Any) -> RoundRecord:
+        if not isinstance(value, dict):
+            raise FormatError("bad round record: expected an object", offset=HEADER_SIZE)
+        names = {field.name for field in dataclasses.fields(cls)}
+        if value.keys() != names:
+            raise FormatError(f"bad round record: expected the members {sorted(names)}", offset=HEADER_SIZE)
+        gap = value.pop("gap")
+        gap_names = {field.name for field in dataclasses.fields(LogGap)}
+        if gap is not None and (not isinstance(gap, dict) or gap.keys() != gap_names):
+            raise FormatError(f"bad round record: expected gap to have {sorted(gap_names)}", offset=HEADER_SIZE)
+        for name, found in [*value.items(), *(gap or {}).items()]:
+            wanted = str if name in {"holder", "reason"} else int
+            if type(found) is not wanted:
+                raise FormatError(f"bad round record: {name} is not {wanted.__name__}", offset=HEADER_SIZE)
+        return cls(**value, gap=None if gap is None else LogGap(**gap))
