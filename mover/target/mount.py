@@ -1,0 +1,128 @@
+"""Which mounted file system a destination directory is, and whether it still is that one.
+
+Every file below the root is reached through one descriptor that is held on the root directory. When NFS is unmounted
+(lazily) or something is mounted over it, the path leads elsewhere, to the local disk as a rule, but the descriptor does
+not: no byte can go to the wrong disk, and comparing the two tells what happened.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+
+from mover.errors import OB_MOUNT_FILE_NOT_VALID, MountError, UnreachableError
+
+_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class MountIdentity:
+    """The root directory of a destination, told apart from any other one on this machine."""
+
+    device: int
+    inode: int
+    mount_id: int
+
+    @classmethod
+    def of(cls, fd: int) -> MountIdentity:
+        """The identity of an open directory. The mount id is the kernel's (``/proc/<pid>/fdinfo``), 0 without /proc."""
+        status = os.fstat(fd)
+        return cls(status.st_dev, status.st_ino, _mount_id(fd))
+
+
+class Root:
+    """The root directory of a ``file://`` destination, held open. All calls block; they belong in a thread."""
+
+    def __init__(self, path: str, *, create: bool) -> None:
+        """Open ``path``; with ``create`` a missing directory is made (mode 0700). Raises UnreachableError."""
+        self.path = path
+        try:
+            if create and not os.path.isdir(path):
+                _make(path)
+            self.fd = os.open(path, _OPEN_DIR)
+        except OSError as error:
+            hints = {
+                errno.ENOENT: "mount it or create it",
+                errno.ENOTDIR: "name a directory, not a file",
+                errno.EACCES: "run as the user that owns it",
+            }
+            raise UnreachableError(
+                f"can not open the destination directory {path}: {os.strerror(error.errno or 0).lower()}",
+                hint=hints.get(error.errno or 0, "check that the file system is mounted and healthy"),
+                path=path,
+            ) from error
+        self.identity = MountIdentity.of(self.fd)
+
+    def check(self, *, full: bool = False) -> None:
+        """Prove that the path still leads to the directory that was opened. Raises MountError.
+
+        One stat call; with ``full`` the mount id is compared too, which sees the same directory mounted again.
+        """
+        try:
+            found = os.stat(self.path)
+            same = (found.st_dev, found.st_ino) == (self.identity.device, self.identity.inode)
+            if same and full:
+                fd = os.open(self.path, _OPEN_DIR)
+                try:
+                    same = MountIdentity.of(fd) == self.identity
+                finally:
+                    os.close(fd)
+        except OSError as error:
+            raise self._lost(os.strerror(error.errno or 0).lower()) from error
+        if not same:
+            raise self._lost("another file system or directory is in its place")
+
+    def reopen(self) -> None:
+        """After ESTALE: take a fresh handle of the same directory on the same mount. Raises MountError."""
+        try:
+            fd = os.open(self.path, _OPEN_DIR)
+        except OSError as error:
+            raise self._lost(os.strerror(error.errno or 0).lower()) from error
+        try:
+            if MountIdentity.of(fd) != self.identity:
+                raise self._lost("another file system or directory is in its place")
+            # Over the old number in one step: other threads use it while this runs.
+            os.dup2(fd, self.fd, inheritable=False)
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def _lost(self, reason: str) -> MountError:
+        return MountError(
+            f"the destination directory {self.path} is not the one that was opened: {reason}",
+            hint="mount the backup file system again and repeat the command; nothing was written to another disk",
+            code=OB_MOUNT_FILE_NOT_VALID,
+            path=self.path,
+        )
+
+
+def _make(path: str) -> None:
+    """Make a directory and its parents durably: a directory that a power cut takes away takes its files along."""
+    parent = os.path.dirname(path)
+    if parent != path and not os.path.isdir(parent):
+        _make(parent)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        return
+    fd = os.open(parent, _OPEN_DIR)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _mount_id(fd: int) -> int:
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as info:
+            for line in info:
+                if line.startswith("mnt_id:"):
+                    return int(line.split()[1])
+    except OSError:  # no /proc: device and inode have to do
+        pass
+    return 0

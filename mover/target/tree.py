@@ -1,0 +1,262 @@
+"""The blocking half of ``file://``: files and directories below a root, durable and atomic.
+
+Everything goes through the root's descriptor and follows no symbolic link in the last component. All calls block and
+raise OSError as the kernel gives it; they belong in a thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from mover.target.base import Buffer, ObjectInfo
+from mover.target.mount import Root
+from mover.target.paths import is_temporary, temporary_name
+
+T = TypeVar("T")
+_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FILE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # non-blocking: opening a FIFO must not hang
+_RENAME_NOREPLACE = 1
+_LINK_UNSUPPORTED = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_renameat2 = getattr(_libc, "renameat2", None)
+
+
+class FileHandle:
+    """A descriptor that several jobs may use. They take ``lock`` first, and closing does so too.
+
+    A cancelled coroutine leaves its job running in a thread. Without the lock the descriptor could be closed under it,
+    and its number given to another file, which would then receive the bytes.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.lock = threading.Lock()
+
+    def close(self) -> None:
+        with self.lock:
+            if self.fd >= 0:
+                os.close(self.fd)
+                self.fd = -1
+
+
+class Tree:
+    """Files below ``root``."""
+
+    def __init__(self, root: Root) -> None:
+        self.root = root
+
+    def fresh(self, fn: Callable[[], T]) -> T:
+        """``fn()``, once more with a fresh root handle when an NFS server forgot the old one. ``fn`` is idempotent."""
+        self.root.check()
+        try:
+            return fn()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            self.root.reopen()
+            return fn()
+
+    def open_new(self, path: str, flags: int = 0) -> int:
+        """Create a file (mode 0600) that must not exist, with the directories that lead to it (mode 0700)."""
+        return self._open_making_parents(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | flags)
+
+    def open_append(self, path: str, *, create: bool) -> int:
+        """Open a file for appending; with ``create`` it is made, and its name is durable on return."""
+        try:
+            return os.open(path, os.O_RDWR | _FILE, dir_fd=self.root.fd)
+        except FileNotFoundError:
+            if not create:
+                raise
+        fd = self._open_making_parents(path, os.O_RDWR | os.O_CREAT)
+        try:
+            self.sync_parent(path)
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
+
+    def open_read(self, path: str) -> int:
+        """Open a regular file for reading. Raises FileNotFoundError for anything else: those are not objects."""
+        fd = os.open(path, os.O_RDONLY | _FILE, dir_fd=self.root.fd)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return fd
+
+    def stat(self, path: str) -> ObjectInfo | None:
+        try:
+            found = os.stat(path, dir_fd=self.root.fd, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return info_of(path, found) if stat.S_ISREG(found.st_mode) else None
+
+    def write_small(self, path: str, data: Buffer, *, if_absent: bool) -> ObjectInfo:
+        """The whole of a small file: temporary name, fsync, publish, fsync of the directory."""
+        temporary = temporary_name(path)
+        fd = self.open_new(temporary)
+        try:
+            write_all(fd, data, 0)
+            os.fsync(fd)
+            self.root.check()  # a mount lost while writing must not be published into
+            if if_absent:
+                self.publish_new(fd, temporary, path)
+            else:
+                os.rename(temporary, path, src_dir_fd=self.root.fd, dst_dir_fd=self.root.fd)
+            self.sync_parent(path)
+            return info_of(path, os.fstat(fd))
+        except BaseException:
+            self.discard(temporary)
+            raise
+        finally:
+            os.close(fd)
+
+    def publish_new(self, fd: int, temporary: str, path: str) -> None:
+        """Give the file behind ``fd`` its name in one step that can not replace anything. Raises FileExistsError.
+
+        RENAME_NOREPLACE where the file system has it; NFS has not, there it is link + unlink. A reply to link that NFS
+        lost is sent again and then says EEXIST although our own first one did it: the inode tells.
+        """
+        root = self.root.fd
+        if _rename_noreplace(root, temporary, path):
+            return
+        try:
+            os.link(temporary, path, src_dir_fd=root, dst_dir_fd=root, follow_symlinks=False)
+        except FileExistsError:
+            ours, found = os.fstat(fd), os.stat(path, dir_fd=root, follow_symlinks=False)
+            if (ours.st_dev, ours.st_ino) != (found.st_dev, found.st_ino):
+                raise
+        except OSError as error:
+            if error.errno not in _LINK_UNSUPPORTED:
+                raise
+            raise OSError(errno.EPERM, "neither RENAME_NOREPLACE nor hard links are supported") from error
+        os.unlink(temporary, dir_fd=root)
+
+    def discard(self, temporary: str) -> None:
+        """Remove an unfinished file; what can not be removed now is left to `mover sweep`."""
+        try:
+            os.unlink(temporary, dir_fd=self.root.fd)
+        except OSError:
+            pass
+
+    def delete(self, path: str) -> None:
+        """Remove a file, and directories that this leaves empty: a directory is only the prefix of a file."""
+        try:
+            os.unlink(path, dir_fd=self.root.fd)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return
+        parent = os.path.dirname(path)
+        while parent:
+            try:
+                os.rmdir(parent, dir_fd=self.root.fd)
+            except OSError:  # not empty, or somebody else's: it stays
+                break
+            parent = os.path.dirname(parent)
+        self._sync_dir(parent)
+
+    def entries(self, directory: str) -> tuple[list[ObjectInfo], list[str]]:
+        """Files and sub-directories of a directory ('' is the root), unsorted. Nothing when there is no such one."""
+        files: list[ObjectInfo] = []
+        below: list[str] = []
+        try:
+            fd = os.open(directory or ".", _DIR | os.O_NOFOLLOW, dir_fd=self.root.fd)
+        except (FileNotFoundError, NotADirectoryError):
+            return files, below
+        try:
+            with os.scandir(fd) as found:
+                for entry in found:
+                    path = f"{directory}/{entry.name}" if directory else entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        below.append(path)
+                    elif entry.is_file(follow_symlinks=False) and not is_temporary(entry.name):
+                        try:
+                            files.append(info_of(path, entry.stat(follow_symlinks=False)))
+                        except FileNotFoundError:  # deleted between the two calls
+                            continue
+        finally:
+            os.close(fd)
+        return files, below
+
+    def sync_parent(self, path: str) -> None:
+        """Make a name durable."""
+        self._sync_dir(os.path.dirname(path))
+
+    def _sync_dir(self, directory: str) -> None:
+        fd = os.open(directory or ".", _DIR, dir_fd=self.root.fd)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _open_making_parents(self, path: str, flags: int) -> int:
+        # delete() removes directories that become empty, so one that was just made may be gone again when the file is
+        # opened. Once the file is in it, it stays.
+        for attempt in range(5):
+            try:
+                return os.open(path, flags | _FILE, 0o600, dir_fd=self.root.fd)
+            except FileNotFoundError:
+                parent = os.path.dirname(path)
+                if attempt == 4 or not parent:
+                    raise
+                self._make_dir(parent)
+        raise AssertionError("unreachable")
+
+    def _make_dir(self, directory: str) -> None:
+        done = ""
+        for name in directory.split("/"):
+            upper, done = done, f"{done}/{name}" if done else name
+            try:
+                os.mkdir(done, 0o700, dir_fd=self.root.fd)
+            except FileExistsError:
+                continue
+            except FileNotFoundError:
+                return  # an upper one was pruned meanwhile: the caller tries again
+            self._sync_dir(upper)
+
+
+def write_all(fd: int, data: Buffer, offset: int) -> None:
+    """pwrite until everything is written: a signal or a full disk may cut one call short."""
+    view = memoryview(data).cast("B")
+    while view:
+        count = os.pwrite(fd, view, offset)
+        if count == 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        view, offset = view[count:], offset + count
+
+
+def read_exactly(fd: int, offset: int, length: int) -> bytes:
+    """Up to ``length`` bytes: fewer only at the end of the file."""
+    data = os.pread(fd, length, offset)
+    if len(data) == length or not data:
+        return data
+    pieces = [data]
+    missing = length - len(data)
+    while missing:
+        piece = os.pread(fd, missing, offset + length - missing)
+        if not piece:
+            break
+        pieces.append(piece)
+        missing -= len(piece)
+    return b"".join(pieces)
+
+
+def info_of(path: str, found: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(path, found.st_size, found.st_mtime_ns // 1000)
+
+
+def _rename_noreplace(root: int, old: str, new: str) -> bool:
+    """Whether the rename was done; False when the kernel or the file system has no RENAME_NOREPLACE."""
+    if _renameat2 is None:
+        return False
+    if _renameat2(root, os.fsencode(old), root, os.fsencode(new), _RENAME_NOREPLACE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+        return False
+    raise OSError(code, os.strerror(code))  # OSError picks FileExistsError and its kin by the number

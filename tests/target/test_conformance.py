@@ -1,0 +1,403 @@
+"""What every destination promises (mover/target/base.py), on each of them."""
+
+import asyncio
+import os
+import random
+
+import pytest
+
+from mover.errors import TargetError, TargetExists, TargetNotFound
+
+UNUSUAL_NAMES = [
+    "plain",
+    "with space",
+    "percent%20and+plus",
+    "question?and=amp&",
+    "hash#tag",
+    "unicode-备份-é",
+    "quote'\"<>",
+    "colon:semi;comma,",
+    "dots..inside",
+    ".hidden",
+    "tilde~star*",
+    "macro_block_1.0",
+    "n" * 200,
+]
+HOSTILE_PATHS = [
+    "",
+    "/abs",
+    "../up",
+    "a/../b",
+    "a//b",
+    "a/",
+    "a/./b",
+    "nul\0",
+    "new\nline",
+    "x.tmp.1700000000",
+    "n" * 256,
+]
+
+
+async def paths(target, prefix):
+    return [info.path async for info in target.list(prefix)]
+
+
+async def write_file(target, path, *pieces):
+    writer = await target.create(path)
+    for piece in pieces:
+        await writer.write(piece)
+    return await writer.commit()
+
+
+async def test_put_then_read_back(target, base):
+    info = await target.put(f"{base}/dir/file", b"hello")
+    assert (info.path, info.size) == (f"{base}/dir/file", 5)
+    assert await target.get(f"{base}/dir/file") == b"hello"
+    found = await target.stat(f"{base}/dir/file")
+    assert found is not None and found.size == 5
+    assert abs(found.modified_us - info.modified_us) < 5_000_000
+    assert info.modified_us > 1_700_000_000_000_000
+
+
+@pytest.mark.parametrize("content", [b"", bytearray(b"array"), memoryview(b"view")], ids=["empty", "bytearray", "view"])
+async def test_put_takes_any_buffer(target, base, content):
+    await target.put(f"{base}/f", content)
+    assert await target.get(f"{base}/f") == bytes(content)
+
+
+async def test_put_replaces_and_is_idempotent(target, base):
+    for content in (b"one", b"one", b"two, longer"):
+        await target.put(f"{base}/f", content)
+        assert await target.get(f"{base}/f") == content
+
+
+async def test_put_if_absent_refuses_a_taken_name(target, base):
+    await target.put(f"{base}/f", b"first", if_absent=True)
+    with pytest.raises(TargetExists):
+        await target.put(f"{base}/f", b"second", if_absent=True)
+    assert await target.get(f"{base}/f") == b"first"
+    assert await paths(target, f"{base}/") == [f"{base}/f"]
+
+
+async def test_put_if_absent_race_has_one_winner(target, base):
+    for round_ in range(5):
+        contents = [f"writer {n} in round {round_}".encode() for n in range(4)]
+        results = await asyncio.gather(
+            *(target.put(f"{base}/{round_}", content, if_absent=True) for content in contents), return_exceptions=True
+        )
+        losers = [result for result in results if isinstance(result, TargetExists)]
+        winners = [content for content, result in zip(contents, results, strict=True) if result not in losers]
+        assert len(winners) == 1, results
+        assert await target.get(f"{base}/{round_}") == winners[0]
+
+
+async def test_missing_file(target, base):
+    assert await target.stat(f"{base}/missing") is None
+    with pytest.raises(TargetNotFound):
+        await target.get(f"{base}/missing")
+    with pytest.raises(TargetNotFound):
+        await target.get(f"{base}/missing", 0, 0)
+    with pytest.raises(TargetNotFound):
+        async for _ in target.stream(f"{base}/missing"):
+            pass
+    await target.delete(f"{base}/missing")
+
+
+async def test_a_directory_is_no_file(target, base):
+    await target.put(f"{base}/dir/file", b"x")
+    assert await target.stat(f"{base}/dir") is None
+    with pytest.raises(TargetNotFound):
+        await target.get(f"{base}/dir")
+    await target.delete(f"{base}/dir")
+    assert await target.get(f"{base}/dir/file") == b"x"
+
+
+async def test_delete(target, base):
+    await target.put(f"{base}/dir/sub/f", b"x")
+    await target.delete(f"{base}/dir/sub/f")
+    assert await target.stat(f"{base}/dir/sub/f") is None
+    assert await paths(target, f"{base}/") == []
+    await target.delete(f"{base}/dir/sub/f")
+    await target.put(f"{base}/dir/sub/f", b"again")
+    assert await target.get(f"{base}/dir/sub/f") == b"again"
+
+
+@pytest.mark.parametrize(
+    ("start", "length", "expected"),
+    [
+        (0, None, b"0123456789"),
+        (3, None, b"3456789"),
+        (10, None, b""),
+        (0, 0, b""),
+        (10, 0, b""),
+        (0, 1, b"0"),
+        (9, 1, b"9"),
+        (2, 5, b"23456"),
+        (0, 10, b"0123456789"),
+    ],
+)
+async def test_ranges(target, base, start, length, expected):
+    await target.put(f"{base}/f", b"0123456789")
+    assert await target.get(f"{base}/f", start, length) == expected
+    pieces = [piece async for piece in target.stream(f"{base}/f", start, length, chunk=3)]
+    assert b"".join(pieces) == expected
+    assert all(0 < len(piece) <= 3 for piece in pieces)
+
+
+@pytest.mark.parametrize(
+    ("start", "length"), [(0, 11), (10, 1), (11, None), (11, 0), (5, 6), (-1, 2), (0, -1), (1 << 40, 5)]
+)
+async def test_a_range_behind_the_end_is_an_error(target, base, start, length):
+    await target.put(f"{base}/f", b"0123456789")
+    with pytest.raises(TargetError) as caught:
+        await target.get(f"{base}/f", start, length)
+    assert not isinstance(caught.value, TargetNotFound)
+    with pytest.raises(TargetError):
+        async for _ in target.stream(f"{base}/f", start, length):
+            pass
+
+
+async def test_stream_can_be_left_early(target, base):
+    await target.put(f"{base}/f", bytes(100_000))
+    pieces = target.stream(f"{base}/f", chunk=1000)
+    async for piece in pieces:
+        assert len(piece) == 1000
+        break
+    await pieces.aclose()
+
+
+async def test_list_order_and_prefixes(target, base):
+    names = ["a/1", "a/10", "a/1/x", "a/2", "a.b", "a-b", "a/1.5", "b", "a0"]
+    if target.capabilities.append:
+        names.remove("a/1")  # a directory there; a bucket may have both
+    else:
+        names.remove("a/1/x")  # SeaweedFS is a file system inside and can not have both either
+    for name in names:
+        await target.put(f"{base}/{name}", name.encode())
+    expected = sorted(f"{base}/{name}" for name in names)
+    assert await paths(target, f"{base}/") == expected
+    for prefix in ("a", "a/", "a/1", "a/1/", "a/10", "b", "c", "a."):
+        assert await paths(target, f"{base}/{prefix}") == [p for p in expected if p.startswith(f"{base}/{prefix}")], (
+            prefix
+        )
+    sizes = {info.path: info.size async for info in target.list(f"{base}/")}
+    assert sizes == {f"{base}/{name}": len(name) for name in names}
+    assert await paths(target, f"{base}/none/") == []
+
+
+async def test_list_from_the_root(target, base):
+    await target.put(f"{base}/f", b"x")
+    assert f"{base}/f" in await paths(target, "")
+    assert f"{base}/f" in await paths(target, base[:3])
+
+
+@pytest.mark.parametrize("name", UNUSUAL_NAMES, ids=lambda name: name[:12])
+async def test_unusual_names(target, base, name):
+    path = f"{base}/dir {name}/{name}"
+    await target.put(path, b"put")
+    assert await target.get(path) == b"put"
+    assert await paths(target, f"{base}/") == [path]
+    await target.delete(path)
+    await write_file(target, path, b"written")
+    found = await target.stat(path)
+    assert found is not None and (found.path, found.size) == (path, 7)
+    assert [piece async for piece in target.stream(path)] == [b"written"]
+
+
+@pytest.mark.parametrize("path", HOSTILE_PATHS, ids=lambda path: repr(path)[:14])
+async def test_hostile_paths_are_refused(target, path):
+    for call in (target.put(path, b"x"), target.create(path), target.get(path), target.stat(path), target.delete(path)):
+        with pytest.raises(TargetError):
+            await call
+    with pytest.raises(TargetError):
+        async for _ in target.stream(path):
+            pass
+
+
+@pytest.mark.parametrize("prefix", ["/", "../", "a/../", "a//", "..", "nul\0"])
+async def test_hostile_prefixes_are_refused(target, prefix):
+    with pytest.raises(TargetError):
+        await paths(target, prefix)
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, (4 << 20) - 1, 4 << 20, (5 << 20) + 1, 12_345_678])
+async def test_writer_round_trip(target, base, size):
+    content = random.Random(size).randbytes(size)
+    info = await write_file(target, f"{base}/f", content)
+    assert info.size == size
+    assert await target.get(f"{base}/f") == content
+    assert await paths(target, f"{base}/") == [f"{base}/f"]
+
+
+async def test_writer_takes_pieces_of_any_size(target, base):
+    rng = random.Random(7)
+    pieces = [rng.randbytes(rng.choice([0, 1, 100, 4096, 65_537, 1 << 20, (4 << 20) + 5])) for _ in range(30)]
+    await write_file(target, f"{base}/f", *pieces)
+    assert await target.get(f"{base}/f") == b"".join(pieces)
+
+
+async def test_the_caller_may_reuse_its_buffer(target, base):
+    import mmap
+
+    slab = mmap.mmap(-1, 2 << 20)  # aligned as the slabs of the data path are
+    writer = await target.create(f"{base}/f")
+    view = memoryview(slab)
+    for fill in range(12):
+        view[:] = bytes([fill]) * len(view)
+        await writer.write(view[: len(view) - fill])
+        view[:] = b"\xff" * len(view)
+    await writer.commit()
+    expected = b"".join(bytes([fill]) * ((2 << 20) - fill) for fill in range(12))
+    assert await target.get(f"{base}/f") == expected
+    view.release()
+
+
+async def test_big_file_in_many_parts(target, base, unfinished):
+    content = random.Random(40).randbytes(40 << 20)
+    pieces = [content[at : at + 3_000_001] for at in range(0, len(content), 3_000_001)]
+    info = await write_file(target, f"{base}/big", *pieces)
+    assert info.size == len(content)
+    back = b"".join([piece async for piece in target.stream(f"{base}/big", chunk=7 << 20)])
+    assert back == content
+    assert await target.get(f"{base}/big", 10_000_000, 20_000_000) == content[10_000_000:30_000_000]
+    assert await unfinished() == []
+
+
+async def test_nothing_is_visible_before_commit(target, base):
+    writer = await target.create(f"{base}/dir/f")
+    for _ in range(4):
+        await writer.write(bytes(5 << 20))
+        assert await target.stat(f"{base}/dir/f") is None
+        assert await paths(target, f"{base}/") == []
+    await writer.commit()
+    assert await paths(target, f"{base}/") == [f"{base}/dir/f"]
+
+
+async def test_create_on_a_taken_name(target, base, unfinished):
+    await target.put(f"{base}/f", b"published")
+    with pytest.raises(TargetExists):
+        writer = await target.create(f"{base}/f")
+        await writer.commit()
+    assert await target.get(f"{base}/f") == b"published"
+    assert await unfinished() == []
+
+
+@pytest.mark.parametrize("size", [10, 12 << 20])
+async def test_a_name_taken_before_commit_is_not_replaced(target, base, unfinished, size):
+    writer = await target.create(f"{base}/f")
+    await writer.write(bytes(size))
+    await target.put(f"{base}/f", b"published")
+    with pytest.raises(TargetExists):
+        await writer.commit()
+    await writer.abort()
+    assert await target.get(f"{base}/f") == b"published"
+    assert await paths(target, f"{base}/") == [f"{base}/f"]
+    assert await unfinished() == []
+
+
+@pytest.mark.parametrize("size", [0, 10, 20 << 20])
+async def test_abort_leaves_nothing(target, base, unfinished, size):
+    writer = await target.create(f"{base}/f")
+    await writer.write(bytes(size))
+    await writer.abort()
+    await writer.abort()
+    assert await target.stat(f"{base}/f") is None
+    assert await paths(target, f"{base}/") == []
+    assert await unfinished() == []
+    with pytest.raises(TargetError):
+        await writer.write(b"x")
+    with pytest.raises(TargetError):
+        await writer.commit()
+
+
+async def test_abort_after_commit_keeps_the_file(target, base):
+    writer = await target.create(f"{base}/f")
+    await writer.write(b"kept")
+    await writer.commit()
+    await writer.abort()
+    assert await target.get(f"{base}/f") == b"kept"
+    with pytest.raises(TargetError):
+        await writer.commit()
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.001, 0.01, 0.05, 0.15])
+async def test_cancel_anywhere_then_abort_leaves_nothing(target, base, unfinished, delay):
+    finished = False
+
+    async def work():
+        nonlocal finished
+        writer = await target.create(f"{base}/f")
+        try:
+            for _ in range(8):
+                await writer.write(os.urandom(3 << 20))
+            await writer.commit()
+            finished = True
+        except BaseException:
+            await writer.abort()
+            raise
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(delay)  # not a wait for something: the moment of the cancel is what varies
+    task.cancel()
+    await asyncio.wait([task])
+    assert await paths(target, f"{base}/") == ([f"{base}/f"] if finished else [])
+    assert await unfinished() == []
+
+
+async def test_several_writers_at_once(target, base):
+    """More writers than part buffers, fed in turn: none may wait for another one's buffer."""
+    contents = [random.Random(n).randbytes(11 << 20) for n in range(6)]
+    writers = [await target.create(f"{base}/{n}") for n in range(6)]
+    for at in range(0, 11 << 20, 1 << 20):
+        for writer, content in zip(writers, contents, strict=True):
+            await asyncio.wait_for(writer.write(content[at : at + (1 << 20)]), 60)
+    await asyncio.gather(*(writer.commit() for writer in writers))
+    for n, content in enumerate(contents):
+        assert await target.get(f"{base}/{n}") == content
+
+
+async def test_append(target, base):
+    path = f"{base}/dir/log"
+    if not target.capabilities.append:
+        with pytest.raises(TargetError):
+            await target.append(path, 0, b"x")
+        assert await target.stat(path) is None
+        return
+    await target.append(path, 0, b"one")
+    await target.append(path, 3, b"two")
+    assert await target.get(path) == b"onetwo"
+    await target.append(path, 3, b"3")  # what was behind the offset was a torn tail
+    assert await target.get(path) == b"one3"
+    with pytest.raises(TargetError) as caught:
+        await target.append(path, 5, b"x")
+    assert caught.value.where["offset"] == 5
+    with pytest.raises(TargetError):
+        await target.append(path, -1, b"x")
+    with pytest.raises(TargetNotFound):
+        await target.append(f"{base}/dir/other", 1, b"x")
+    await target.delete(path)
+    await target.append(path, 0, b"new")
+    assert await target.get(path) == b"new"
+    await target.put(path, b"replaced")
+    await target.append(path, 8, b"+")
+    assert await target.get(path) == b"replaced+"
+
+
+async def test_append_to_many_files(target, base):
+    if not target.capabilities.append:
+        pytest.skip("this destination has no append")
+    for turn in range(3):
+        await asyncio.gather(*(target.append(f"{base}/{n}", turn * 2, b"%d;" % turn) for n in range(150)))
+    for n in range(150):
+        assert await target.get(f"{base}/{n}") == b"0;1;2;"
+
+
+async def test_check(target):
+    await target.check()
+
+
+async def test_parallel_small_files(target, base):
+    names = [f"{base}/{n % 7}/{n}" for n in range(60)]
+    await asyncio.gather(*(target.put(name, name.encode()) for name in names))
+    assert await paths(target, f"{base}/") == sorted(names)
+    assert await asyncio.gather(*(target.get(name) for name in names)) == [name.encode() for name in names]
