@@ -1,0 +1,250 @@
+"""What the engine says about itself: versions, log positions, sweeps, tablets and macroblocks, over SQL.
+
+The views are OceanBase's, in schema ``oceanbase``; ``__all_virtual_*`` are not in SHOW TABLES but can be selected.
+Never select ``start_key`` or ``end_key`` of the macroblock view raw: they hold key bytes declared as utf8 and break the
+connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import asyncmy
+import asyncmy.errors
+
+from mover.errors import SourceError, UnreachableError
+from mover.store.seekdb.socket_path import short_socket_path
+
+_CONNECT_SECONDS = 10
+_READ_SECONDS = 120
+# The engine's own default of 10 s is passed by catalog scans while a loaded machine merges.
+_QUERY_TIMEOUT_US = 100_000_000
+_IN_LIST = 500
+
+# Server gone, connection lost, refused, no such socket: the link is dead, the statement was a read, so try again.
+_LOST = frozenset({2002, 2003, 2006, 2013, 2055, 0})
+_DENIED = frozenset({1044, 1045, 1698})
+
+
+class LogStat(NamedTuple):
+    """One row of V$OB_LOG_STAT. LSNs are byte positions, SCNs ns since the epoch."""
+
+    base_lsn: int
+    begin_lsn: int
+    begin_scn: int
+    end_lsn: int
+    end_scn: int
+    max_lsn: int
+    max_scn: int
+
+
+class Marker(NamedTuple):
+    """When the engine's mark-and-sweep last freed macroblocks; opaque texts, compared for equality only."""
+
+    start_time: str
+    last_end_time: str
+    ran: bool  # False until the first sweep, 30 s after boot
+
+
+class MacroRow(NamedTuple):
+    """One SSTable data macroblock that a tablet uses, as the catalog lists it."""
+
+    tablet_id: int
+    block_index: int
+    logical_version: int
+    data_seq: int
+    block_type: str
+
+
+class Catalog:
+    """A connection to the engine, made when first used and again when it breaks. Safe for concurrent callers.
+
+    Args:
+        user, password: how to sign in. The password is in no error and no repr.
+        socket: unix socket; used when ``host`` is None.
+        host, port: TCP address.
+    """
+
+    def __init__(
+        self,
+        *,
+        user: str = "root",
+        password: str = "",
+        socket: Path | None = None,
+        host: str | None = None,
+        port: int = 2881,
+    ) -> None:
+        self._user = user
+        self._password = password
+        self._socket = socket
+        self._host = host
+        self._port = port
+        self._connection: Any = None
+        self._lock = asyncio.Lock()
+
+    @property
+    def address(self) -> str:
+        """Where the engine is looked for, for messages."""
+        return f"{self._host}:{self._port}" if self._host else str(self._socket)
+
+    def __repr__(self) -> str:
+        return f"Catalog({self._user}@{self.address})"
+
+    async def fetch(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a read-only statement.
+
+        Raises:
+            UnreachableError: nobody answers, or the sign-in was refused.
+            SourceError: the engine refused the statement.
+        """
+        async with self._lock:
+            for attempt in (1, 2):
+                connection = self._connection or await self._connect()
+                try:
+                    async with connection.cursor() as cursor:
+                        await cursor.execute(sql, args or None)
+                        return list(await cursor.fetchall())
+                except (asyncmy.errors.Error, OSError, TimeoutError) as error:
+                    number = _number(error)
+                    if number not in _LOST:
+                        raise SourceError(
+                            f"seekdb at {self.address} refused a catalog query: {_text(error)}", sql_error=number
+                        ) from None
+                    await self._disconnect()
+                    if attempt == 2:
+                        raise self._unreachable(error) from None
+                except BaseException:
+                    # Cancelled between request and answer: the next query would read this one's rows.
+                    await self._disconnect()
+                    raise
+        raise AssertionError("unreachable")
+
+    async def version(self) -> str:
+        """The engine's version text, "OceanBase 4.3.5.3 seekdb (r1.4.0.0)"."""
+        text = str((await self.fetch("SELECT @@version_comment"))[0][0])
+        return text.split(" (Built", 1)[0]
+
+    async def parameters(self, *names: str) -> dict[str, str]:
+        """Values of engine parameters in the engine's spelling; unknown names are left out."""
+        found = {}
+        for name in names:
+            for row in await self.fetch("SHOW PARAMETERS LIKE %s", (name.replace("_", r"\_"),)):
+                if row[1] == name:
+                    found[name] = str(row[3])
+        return found
+
+    async def log_stat(self) -> LogStat:
+        """Where the log begins and ends now."""
+        rows = await self.fetch(
+            "SELECT BASE_LSN, BEGIN_LSN, BEGIN_SCN, END_LSN, END_SCN, MAX_LSN, MAX_SCN FROM oceanbase.V$OB_LOG_STAT"
+        )
+        if len(rows) != 1:
+            raise SourceError(
+                f"seekdb at {self.address} reports {len(rows)} log streams, not 1",
+                hint="the engine may still be booting; if it persists this is not a seekdb",
+            )
+        return LogStat(*map(int, rows[0]))
+
+    async def marker(self) -> Marker:
+        """The state of mark-and-sweep, which frees macroblocks every 30 s."""
+        rows = await self.fetch(
+            "SELECT CAST(start_time AS CHAR), CAST(last_end_time AS CHAR), last_end_time > '1980-01-01'"
+            " FROM oceanbase.__all_virtual_macro_block_marker_status"
+        )
+        if len(rows) != 1:
+            raise SourceError(f"seekdb at {self.address} reports {len(rows)} mark-and-sweep states, not 1")
+        start, end, ran = rows[0]
+        return Marker(str(start), str(end), bool(ran))
+
+    async def tablet_pointers(self) -> dict[int, str]:
+        """Address of the current meta of every tablet; a new sstable always means a new address."""
+        rows = await self.fetch("SELECT tablet_id, address FROM oceanbase.__all_virtual_tablet_pointer_status")
+        return {int(tablet): str(address) for tablet, address in rows}
+
+    async def macro_blocks(self, tablets: Iterable[int] | None = None) -> list[MacroRow]:
+        """Data macroblocks that the sstables of ``tablets`` (None = all) are made of."""
+        sql = (
+            "SELECT tablet_id, macro_block_idx, macro_logic_version, data_seq, macro_block_type"
+            " FROM oceanbase.__all_virtual_tablet_sstable_macro_info"
+        )
+        if tablets is None:
+            rows = await self.fetch(sql)
+        else:
+            rows = []
+            wanted = sorted(set(tablets))
+            for at in range(0, len(wanted), _IN_LIST):
+                part = ",".join(str(int(tablet)) for tablet in wanted[at : at + _IN_LIST])
+                rows += await self.fetch(f"{sql} WHERE tablet_id IN ({part})")
+        return [MacroRow(int(t), int(b), int(v), int(s), str(k)) for t, b, v, s, k in rows]
+
+    async def tables(self) -> tuple[Mapping[str, Any], ...]:
+        """Every user tablet with the database, table and partition it belongs to; indexes name their table."""
+        rows = await self.fetch(
+            "SELECT m.tablet_id, t.table_id, d.database_name, t.table_name, p.part_name, s.sub_part_name,"
+            " o.table_name, t.compress_func_name"
+            " FROM oceanbase.__all_tablet_to_table m"
+            " JOIN oceanbase.__all_table t ON t.table_id = m.table_id"
+            " JOIN oceanbase.__all_database d ON d.database_id = t.database_id"
+            " LEFT JOIN oceanbase.__all_part p ON p.tablet_id = m.tablet_id"
+            " LEFT JOIN oceanbase.__all_sub_part s ON s.tablet_id = m.tablet_id"
+            " LEFT JOIN oceanbase.__all_table o ON o.table_id = t.data_table_id"
+            " WHERE m.tablet_id > 200000 ORDER BY m.tablet_id"
+        )
+        names = ("tablet_id", "table_id", "database", "table", "partition", "subpartition", "index_of", "compression")
+        return tuple(dict(zip(names, row, strict=True)) for row in rows)
+
+    async def aclose(self) -> None:
+        """Close the connection. Idempotent."""
+        async with self._lock:
+            await self._disconnect()
+
+    async def _connect(self) -> Any:
+        where: dict[str, Any] = (
+            {"host": self._host, "port": self._port}
+            if self._host
+            else {"unix_socket": short_socket_path(self._socket) if self._socket else None}
+        )
+        try:
+            self._connection = await asyncmy.connect(
+                user=self._user,
+                password=self._password,
+                connect_timeout=_CONNECT_SECONDS,
+                read_timeout=_READ_SECONDS,
+                autocommit=True,
+                program_name="mover",
+                init_command=f"SET ob_query_timeout = {_QUERY_TIMEOUT_US}",
+                **where,
+            )
+        except (asyncmy.errors.Error, OSError, TimeoutError) as error:
+            raise self._unreachable(error) from None
+        return self._connection
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _unreachable(self, error: BaseException) -> UnreachableError:
+        if _number(error) in _DENIED:
+            hint = "check the user in the source URL and the password in MOVER_SOURCE_PASSWORD"
+        elif self._host is None:
+            hint = "is the engine running on this base directory? use --offline for a stopped store"
+        else:
+            hint = "check host and port in the source URL, and that the engine is running"
+        return UnreachableError(
+            f"seekdb at {self.address} does not answer: {_text(error)}", hint=hint, sql_error=_number(error) or None
+        )
+
+
+def _number(error: BaseException) -> int:
+    """The MySQL error number; 0 for what has none, which is a broken connection."""
+    first = error.args[0] if error.args else 0
+    return first if isinstance(error, asyncmy.errors.Error) and isinstance(first, int) else 0
+
+
+def _text(error: BaseException) -> str:
+    texts = [str(argument) for argument in error.args if isinstance(argument, str)]
+    return texts[-1] if texts else type(error).__name__
