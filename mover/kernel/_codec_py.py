@@ -9,16 +9,12 @@ import lz4.block
 import zstandard
 
 from mover.errors import FormatError, IntegrityError
+from mover.kernel.limits import LZ4_MAX_INPUT, LZ4_MAX_RATIO, ZSTD_MAX_RATIO, check_claim, check_level
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _MASK64 = (1 << 64) - 1
-ZSTD_MAX_RATIO = 65536
-"""Above what a zstd frame can reach (a 4-byte RLE block makes 128 KiB): larger claims are refused unread."""
-LZ4_MAX_RATIO = 255
-LZ4_MAX_INPUT = 0x7E000000
-
 # zstandard's contexts must not be shared between threads, and cost more than a small frame to make.
 _contexts = threading.local()
 
@@ -39,12 +35,6 @@ def _decompressor() -> zstandard.ZstdDecompressor:
     return cached
 
 
-def check_claim(name: str, stored: int, size: int, ratio: int) -> None:
-    """Refuse a decompressed size that ``stored`` bytes cannot produce: no allocation on a hostile header's word."""
-    if size < 0 or size > stored * ratio:
-        raise IntegrityError(f"{name}: {stored} bytes cannot decompress to {size}")
-
-
 def zstd_compress(data: Buffer, level: int) -> bytes:
     """One zstd frame that states its content size, without a checksum.
 
@@ -57,8 +47,7 @@ def zstd_compress(data: Buffer, level: int) -> bytes:
     Raises:
         ValueError: no such level.
     """
-    if not -7 <= level <= 22:
-        raise ValueError(f"zstd level {level} is not between -7 and 22")
+    check_level(level)
     return bytes(_compressor(level).compress(memoryview(data).cast("B")))
 
 
@@ -112,6 +101,8 @@ def lz4_decompress(data: Buffer, size: int) -> bytes:
     """
     view = memoryview(data).cast("B")
     check_claim("lz4", len(view), size, LZ4_MAX_RATIO)
+    if max(len(view), size) > LZ4_MAX_INPUT:
+        raise IntegrityError(f"lz4: a block holds at most {LZ4_MAX_INPUT} bytes")
     try:
         # One byte of room more than the content: python-lz4 refuses a buffer of 0.
         content: bytes = lz4.block.decompress(view, uncompressed_size=size + 1)

@@ -10,6 +10,8 @@ import xxhash
 
 from mover.errors import FormatError
 from mover.kernel._checksum_py import ob_crc64
+from mover.kernel.faults import Fault, describe
+from mover.kernel.limits import check_unsigned
 from mover.kernel.palf import (
     BLOCK_HEADER,
     ENTRY_HEADER,
@@ -18,6 +20,7 @@ from mover.kernel.palf import (
     ENTRY_VERSION,
     FLAG_CHECK_MASK,
     FLAG_PADDING,
+    FRAME_COLUMNS,
     GROUP_BODY,
     GROUP_BODY_HAS_BLOCK_HEADER,
     GROUP_BODY_VERSION,
@@ -37,6 +40,7 @@ from mover.kernel.palf import (
     PalfFrames,
     PalfStop,
     PalfWalk,
+    check_frames,
 )
 
 if TYPE_CHECKING:
@@ -45,12 +49,18 @@ if TYPE_CHECKING:
 _MASK32 = 0xFFFFFFFF
 _MASK64 = (1 << 64) - 1
 _SECTOR = 512
+_GROUP_START = struct.pack(">HH", GROUP_MAGIC, GROUP_VERSION)
 _LE64 = struct.Struct("<Q")
 _PG_KEY = struct.Struct(">Qii")
 
 
 class _Bad(Exception):
-    """A check failed; carries the sentence for ``PalfWalk.reason``."""
+    """A check failed at ``at`` of the buffer: found ``a``, compared with ``b``."""
+
+    def __init__(self, fault: Fault, at: int, a: int = 0, b: int = 0) -> None:
+        super().__init__(fault, at, a, b)
+        self.at = at
+        self.words = describe(fault, a, b)
 
 
 def _check16(image: bytes) -> int:
@@ -61,25 +71,25 @@ def _chain(value: int, previous: int) -> int:
     return ob_crc64(_LE64.pack(value & _MASK64), previous)
 
 
-def _walk_entries(view: memoryview, at: int, end: int, lsn: int, padding: bool) -> tuple[int, int, int]:
-    """Verify the entries in ``view[at:end]``: (data checksum of the group, scn of the first, scn of the last entry)."""
+def _walk_entries(view: memoryview, start: int, end: int, padding: bool) -> tuple[int, int, int]:
+    """Verify the entries in ``view[start:end]``: (the group's data checksum, scn of the first and the last entry)."""
     checksum = first_scn = scn = 0
-    start = at
+    at = start
     while at < end:
         if end - at < ENTRY_HEADER.size:
-            raise _Bad(f"{end - at} bytes left for an entry header at lsn {lsn + at}")
+            raise _Bad(Fault.ENTRY_SHORT, at, end - at)
         magic, version, size, scn, data_checksum, flag = ENTRY_HEADER.unpack_from(view, at)
         if magic != ENTRY_MAGIC or version != ENTRY_VERSION:
-            raise _Bad(f"entry magic {magic:#06x}, version {version} at lsn {lsn + at}")
-        image = ENTRY_IMAGE.pack(magic, version, size, scn, data_checksum, flag & ~FLAG_CHECK_MASK)
-        if _check16(image) != flag & FLAG_CHECK_MASK:
-            raise _Bad(f"entry header check does not match at lsn {lsn + at}")
+            raise _Bad(Fault.ENTRY_MAGIC, at, magic, version)
+        check = _check16(ENTRY_IMAGE.pack(magic, version, size, scn, data_checksum, flag & ~FLAG_CHECK_MASK))
+        if check != flag & FLAG_CHECK_MASK:
+            raise _Bad(Fault.ENTRY_CHECK, at, flag & FLAG_CHECK_MASK, check)
         body = at + ENTRY_HEADER.size
         if not 0 < size <= end - body:
-            raise _Bad(f"entry of {size} bytes does not fit its group at lsn {lsn + at}")
-        covered = min(size, PADDING_CHECKED_BYTES) if padding else size
-        if ob_crc64(view[body : body + covered]) != data_checksum:
-            raise _Bad(f"entry data checksum does not match at lsn {lsn + at}")
+            raise _Bad(Fault.ENTRY_FIT, at, size & _MASK32, end - body)
+        actual = ob_crc64(view[body : body + (min(size, PADDING_CHECKED_BYTES) if padding else size)])
+        if actual != data_checksum:
+            raise _Bad(Fault.ENTRY_DATA, at, data_checksum, actual)
         if at == start:
             first_scn = scn
         if not padding:
@@ -118,7 +128,12 @@ def palf_walk(
     Returns:
         What is valid, and why the walk ended there. Bad bytes are an answer, not an exception. A group that fails a
         check counts as TORN when its last sectors and all behind it are zeros, as a write in flight leaves them.
+
+    Raises:
+        ValueError: a number that is not unsigned 64-bit (``lsn``: 63-bit).
     """
+    for name, value in (("lsn", lsn), ("accum", accum), ("log_id", log_id), ("until_lsn", until_lsn)):
+        check_unsigned(name, value)
     view = memoryview(buf).cast("B")
     total = len(view)
     groups = array("Q")
@@ -126,59 +141,56 @@ def palf_walk(
     chain, expected_id = accum, log_id
     stop, reason = PalfStop.END, ""
     while at < total:
-        here = lsn + at
-        if until_lsn is not None and here >= until_lsn:
-            stop = PalfStop.UNTIL
-            break
-        head = bytes(view[at : at + GROUP_HEADER.size])
-        if not any(head):
-            stop = PalfStop.ZERO
-            break
-        if len(head) < GROUP_HEADER.size:
-            fits = struct.pack(">HH", GROUP_MAGIC, GROUP_VERSION).startswith(head[:4])
-            stop = PalfStop.TORN if fits else PalfStop.CORRUPT
-            reason = f"{len(head)} bytes left for a group header at lsn {here}"
-            break
         end = total
         try:
+            if until_lsn is not None and lsn + at >= until_lsn:
+                stop = PalfStop.UNTIL
+                break
+            head = bytes(view[at : at + GROUP_HEADER.size])
+            if not any(head):
+                stop = PalfStop.ZERO
+                break
+            if len(head) < GROUP_HEADER.size:
+                stop = PalfStop.TORN if _GROUP_START.startswith(head[:4]) else PalfStop.CORRUPT
+                reason = f"{describe(Fault.GROUP_SHORT, len(head), 0)} at lsn {lsn + at}"
+                break
             magic, version, size, committed, max_scn, accumulated, group_id, flag = GROUP_HEADER.unpack(head)
             if magic != GROUP_MAGIC or version != GROUP_VERSION:
-                raise _Bad(f"group magic {magic:#06x}, version {version} at lsn {here}")
-            image = GROUP_IMAGE.pack(
-                magic, version, size, committed, max_scn, accumulated, group_id, flag & ~FLAG_CHECK_MASK
-            )
-            if _check16(image) != flag & FLAG_CHECK_MASK:
-                raise _Bad(f"group header check does not match at lsn {here}")
+                raise _Bad(Fault.GROUP_MAGIC, at, magic, version)
+            fields = (magic, version, size, committed, max_scn, accumulated, group_id)
+            check = _check16(GROUP_IMAGE.pack(*fields, flag & ~FLAG_CHECK_MASK))
+            if check != flag & FLAG_CHECK_MASK:
+                raise _Bad(Fault.GROUP_CHECK, at, flag & FLAG_CHECK_MASK, check)
             body = at + GROUP_HEADER.size
-            if size <= 0 or here % PALF_FILE_BYTES + GROUP_HEADER.size + size > PALF_FILE_BYTES:
-                raise _Bad(f"group of {size} bytes crosses the end of its log file at lsn {here}")
+            if size <= 0 or (lsn + at) % PALF_FILE_BYTES + GROUP_HEADER.size + size > PALF_FILE_BYTES:
+                raise _Bad(Fault.GROUP_CROSSES, at, size & _MASK32)
             if until_lsn is not None and lsn + body + size > until_lsn:
                 stop = PalfStop.UNTIL
                 break
             if expected_id is not None and group_id != expected_id:
-                raise _Bad(f"log id {group_id} at lsn {here}, expected {expected_id}")
+                raise _Bad(Fault.GROUP_LOG_ID, at, group_id, expected_id)
             if max_scn < last_scn:
-                raise _Bad(f"max scn {max_scn} at lsn {here} is below {last_scn} of the group before")
+                raise _Bad(Fault.GROUP_SCN_BACK, at, max_scn, last_scn)
             if size > total - body:
                 stop = PalfStop.TORN
-                reason = f"the buffer ends inside the group of {size} bytes at lsn {here}"
+                reason = f"{describe(Fault.GROUP_TORN, size, total - body)} at lsn {lsn + at}"
                 break
             end = body + size
-            checksum, min_scn, entry_scn = _walk_entries(view, body, end, lsn, bool(flag & FLAG_PADDING))
+            checksum, min_scn, entry_scn = _walk_entries(view, body, end, bool(flag & FLAG_PADDING))
             if entry_scn != max_scn:
-                raise _Bad(f"last entry's scn {entry_scn} is not the group's max scn {max_scn} at lsn {here}")
+                raise _Bad(Fault.GROUP_SCN_LAST, at, entry_scn, max_scn)
             if chain is not None and _chain(checksum, chain) != accumulated:
-                raise _Bad(f"accumulated checksum {accumulated:#x} does not continue {chain:#x} at lsn {here}")
+                raise _Bad(Fault.GROUP_ACCUM, at, accumulated, _chain(checksum, chain))
         except _Bad as bad:
             written = lsn + _content_end(view, at)
             torn = end < total and -(-written // _SECTOR) * _SECTOR < lsn + end
-            stop, reason = PalfStop.TORN if torn else PalfStop.CORRUPT, str(bad)
+            stop, reason = PalfStop.TORN if torn else PalfStop.CORRUPT, f"{bad.words} at lsn {lsn + bad.at}"
             break
         if not groups:
             first_id, first_scn = group_id, min_scn
         groups.extend((at, end - at, group_id, min_scn, max_scn, accumulated, flag))
         chain, last_id, last_scn = accumulated, group_id, max_scn
-        expected_id = group_id + 1
+        expected_id = (group_id + 1) & _MASK64
         at = end
     count = len(groups) // GROUP_COLUMNS
     return PalfWalk(at, lsn + at, stop, reason, count, first_id, last_id, first_scn, last_scn, chain, groups)
@@ -302,16 +314,13 @@ def palf_frame_groups(
     """
     view = memoryview(buf).cast("B")
     header = b"" if block_header is None else bytes(memoryview(block_header).cast("B"))
-    if len(header) not in (0, BLOCK_HEADER.size) or len(pg_key) != _PG_KEY.size:
-        raise ValueError("block_header must be 48 bytes and pg_key 16")
-    if groups.typecode != "Q" or len(groups) % GROUP_COLUMNS or not 0 <= start <= len(groups) // GROUP_COLUMNS:
-        raise ValueError("groups must be the array of a walk, and start an index into it")
+    check_frames(lsn, groups, pg_key, epoch, accum, block_header is not None, len(header), start)
     key = _PG_KEY.unpack(pg_key)
     out = bytearray()
     count = 0
     for row in range(start * GROUP_COLUMNS, len(groups), GROUP_COLUMNS):
         offset, size, log_id, _, max_scn = groups[row : row + 5]
-        if offset + size > len(view) or log_id > _MASK64 >> 1:
+        if offset + size > len(view):
             raise ValueError(f"group at offset {offset} of {size} bytes is outside the buffer")
         extra = header if count == 0 else b""
         body_size = GROUP_BODY.size + len(extra) + size
@@ -350,44 +359,52 @@ def palf_unframe(payload: Buffer, accum: int = 0) -> PalfFrames:
         FormatError: an entry is cut off, has a wrong magic, version or type, does not match its header or data
             checksum, is of another PG than the first, or has a body that is not a wrapped group.
     """
+    check_unsigned("accum", accum)
     view = memoryview(payload).cast("B")
     table = array("Q")
-    pg_key = b""
+    key = b""
     at = 0
-    while at < len(view):
+    try:
+        while at < len(view):
+            row = _unframe_one(view, at)
+            if key and key != view[at + 8 : at + 24]:
+                raise _Bad(Fault.FRAME_KEY, at)
+            key = bytes(view[at + 8 : at + 24])
+            table.extend(row)
+            accum = _chain(row[7], accum)
+            at = row[1] + row[2]
+    except _Bad as bad:
+        message = f"archived log entry at offset {bad.at} of the payload: {bad.words}"
+        raise FormatError(message, offset=bad.at) from None
+    return PalfFrames(key, len(table) // FRAME_COLUMNS, accum, table)
 
-        def bad(what: str, where: int = at) -> FormatError:
-            return FormatError(f"archived log entry at offset {where} of the payload: {what}", offset=where)
 
-        if len(view) - at < LOG_ENTRY_HEADER.size:
-            raise bad(f"{len(view) - at} bytes left for its header")
-        fields = LOG_ENTRY_HEADER.unpack_from(view, at)
-        if fields[0] != LOG_ENTRY_MAGIC or fields[1] != LOG_ENTRY_VERSION:
-            raise bad(f"magic {fields[0] & 0xFFFF:#06x}, version {fields[1]}")
-        if log_entry_checksum(fields) & _MASK64 != fields[16] & _MASK64:
-            raise bad("header checksum does not match")
-        log_type, log_id, size, epoch, ip_version = fields[2], fields[6], fields[7], fields[9], fields[10]
-        submitted, data_checksum = fields[13], fields[14]
-        if log_type != LOG_TYPE_PALF_GROUP:
-            raise bad(f"log type {log_type}, not {LOG_TYPE_PALF_GROUP}")
-        if ip_version != 4 or submitted < 0 or epoch < 0:
-            raise bad(f"ip version {ip_version}, submit timestamp {submitted}, epoch {epoch}")
-        body = at + LOG_ENTRY_HEADER.size
-        if not GROUP_BODY.size <= size <= len(view) - body:
-            raise bad(f"body of {size} bytes does not fit the payload")
-        if ob_crc64(view[body : body + size]) != data_checksum & _MASK64:
-            raise bad("data checksum does not match")
-        body_version, flags, zero, lsn = GROUP_BODY.unpack_from(view, body)
-        if body_version != GROUP_BODY_VERSION or flags not in (0, GROUP_BODY_HAS_BLOCK_HEADER) or zero or lsn < 0:
-            raise bad(f"body version {body_version}, flags {flags}, lsn {lsn}")
-        prefix = GROUP_BODY.size + (BLOCK_HEADER.size if flags else 0)
-        if size < prefix + GROUP_HEADER.size:
-            raise bad(f"body of {size} bytes is too short for a log group")
-        key = bytes(view[at + 8 : at + 24])
-        if pg_key and key != pg_key:
-            raise bad("belongs to another PG than the first entry")
-        pg_key = key
-        table.extend((body, body + prefix, size - prefix, lsn, log_id, submitted, epoch, data_checksum))
-        accum = _chain(data_checksum, accum)
-        at = body + size
-    return PalfFrames(pg_key, len(table) // 8, accum, table)
+def _unframe_one(view: memoryview, at: int) -> tuple[int, ...]:
+    """Verify the entry at ``at``: its row of the table."""
+    if len(view) - at < LOG_ENTRY_HEADER.size:
+        raise _Bad(Fault.FRAME_SHORT, at, len(view) - at)
+    fields = LOG_ENTRY_HEADER.unpack_from(view, at)
+    if fields[0] != LOG_ENTRY_MAGIC or fields[1] != LOG_ENTRY_VERSION:
+        raise _Bad(Fault.FRAME_MAGIC, at, fields[0] & 0xFFFF, fields[1] & 0xFFFF)
+    check = log_entry_checksum(fields)
+    if check != fields[16] & _MASK64:
+        raise _Bad(Fault.FRAME_CHECK, at, fields[16] & _MASK64, check)
+    log_type, log_id, size, epoch, ip_version = fields[2], fields[6], fields[7], fields[9], fields[10]
+    submitted, data_checksum = fields[13], fields[14] & _MASK64
+    if log_type != LOG_TYPE_PALF_GROUP:
+        raise _Bad(Fault.FRAME_TYPE, at, log_type & _MASK32, LOG_TYPE_PALF_GROUP)
+    if ip_version != 4 or submitted < 0 or epoch < 0:
+        raise _Bad(Fault.FRAME_FIELDS, at, ip_version & 0xFF, (submitted | epoch) & _MASK64)
+    body = at + LOG_ENTRY_HEADER.size
+    if not GROUP_BODY.size <= size <= len(view) - body:
+        raise _Bad(Fault.FRAME_FIT, at, size & _MASK64, len(view) - body)
+    actual = ob_crc64(view[body : body + size])
+    if actual != data_checksum:
+        raise _Bad(Fault.FRAME_DATA, at, data_checksum, actual)
+    version, flags, reserved, lsn = GROUP_BODY.unpack_from(view, body)
+    if version != GROUP_BODY_VERSION or flags not in (0, GROUP_BODY_HAS_BLOCK_HEADER) or reserved or lsn < 0:
+        raise _Bad(Fault.FRAME_BODY, at, (version & 0xFFFF) << 16 | flags & 0xFFFF, reserved & _MASK32)
+    prefix = GROUP_BODY.size + (BLOCK_HEADER.size if flags else 0)
+    if size < prefix + GROUP_HEADER.size:
+        raise _Bad(Fault.FRAME_NO_GROUP, at, size)
+    return body, body + prefix, size - prefix, lsn, log_id, submitted, epoch, data_checksum

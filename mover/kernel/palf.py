@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mover.errors import FormatError
 from mover.kernel._checksum_py import ob_crc64
+from mover.kernel.limits import check_unsigned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +64,7 @@ LOG_ENTRY_IMAGE = struct.Struct("<hhiQiiQQqqqi16siqqqq")
 LOG_ENTRY_MAGIC = 0x4552
 LOG_ENTRY_VERSION = 1
 LOG_TYPE_PALF_GROUP = 401
+PG_KEY_SIZE = 16
 GROUP_BODY = struct.Struct(">hhiq")
 GROUP_BODY_VERSION = 1
 GROUP_BODY_HAS_BLOCK_HEADER = 1
@@ -184,6 +186,31 @@ class PalfBlockHeader(NamedTuple):
     min_scn: int
     max_scn: int
     block_id: int
+
+
+def check_frames(
+    lsn: int,
+    groups: array[int],
+    pg_key: bytes,
+    epoch: int,
+    accum: int,
+    with_header: bool,
+    header_size: int,
+    start: int,
+) -> None:
+    """Refuse arguments of ``palf_frame_groups`` that do not fit each other, with ValueError."""
+    check_unsigned("lsn", lsn)
+    check_unsigned("accum", accum)
+    if not 0 <= epoch < 1 << 63:
+        raise ValueError(f"epoch {epoch} does not fit an i64")
+    if len(pg_key) != PG_KEY_SIZE:
+        raise ValueError(f"pg_key must be {PG_KEY_SIZE} bytes, got {len(pg_key)}")
+    if with_header and header_size != BLOCK_HEADER.size:
+        raise ValueError(f"block_header must be {BLOCK_HEADER.size} bytes, got {header_size}")
+    if groups.typecode != "Q" or len(groups) % GROUP_COLUMNS:
+        raise ValueError("groups must be the array of a walk")
+    if not 0 <= start <= len(groups) // GROUP_COLUMNS:
+        raise ValueError(f"start {start} is not an index into {len(groups) // GROUP_COLUMNS} groups")
 
 
 def palf_block_header_parse(data: Buffer) -> PalfBlockHeader:
