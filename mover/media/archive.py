@@ -290,9 +290,7 @@ def scan_data_file(data: Buffer, *, start: int = 0) -> DataFile:
             block = parse_block(data, offset=position)
         except FormatError as error:
             following = _resync(data, position + 1)
-            return DataFile(
-                tuple(blocks), position, TornTail(position, error.message, len(data) - position, following)
-            )
+            return DataFile(tuple(blocks), position, TornTail(position, error.message, len(data) - position, following))
         blocks.append(block)
         position = block.end
     return DataFile(tuple(blocks), position, None)

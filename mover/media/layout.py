@@ -252,7 +252,9 @@ _SET = rf"backup_set_(?P<full_set>{_N})(?:_(?:full|inc)_[0-9]{{8}})?"
 _ROUND = rf"(?P<tenant_id>{_N})/clog/(?P<round_id>{_N})(?:_(?P<piece_id>{_N})_[0-9]+)?"
 _PG_DIR = rf"(?P<table_id>{_N})/(?P<partition_id>-?{_N})"
 _BACKUP = rf"(?P<tenant_id>{_N})/data/{_SET}(?:/backup_(?P<inc_set>{_N}))?"
-_MACRO_DIR = rf"(?P<tenant_id>{_N})/data/{_SET}/data/{_PG_DIR}/(?:major_data/|(?P<minor>minor_data)/(?P<task_id>{_N})/)?"
+_MACRO_DIR = (
+    rf"(?P<tenant_id>{_N})/data/{_SET}/data/{_PG_DIR}/(?:major_data/|(?P<minor>minor_data)/(?P<task_id>{_N})/)?"
+)
 
 
 def _patterns() -> Iterator[tuple[FileKind, re.Pattern[str]]]:
