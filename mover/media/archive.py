@@ -91,7 +91,7 @@ def parse_block_meta(data: Buffer, *, offset: int = 0) -> ArchiveBlockMeta:
         raise bad("a valid meta checksum")
     if total < BLOCK_META_SIZE:
         raise bad(f"a total length of at least {BLOCK_META_SIZE}, found {total}")
-    return ArchiveBlockMeta(*fields[3:13], total_length=total, data_checksum=fields[13])
+    return ArchiveBlockMeta(*fields[3:13], total, fields[13])
 
 
 def chunk(raw: Buffer, compressor: int, *, level: int = 1) -> bytes | None:

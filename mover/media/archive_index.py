@@ -109,7 +109,7 @@ def parse_index_record(data: Buffer, *, offset: int = 0) -> ArchiveIndexRecord:
         raise bad("a valid checksum")
     if valid not in (0, 1):
         raise bad(f"is_valid of 0 or 1, found {valid}")
-    return ArchiveIndexRecord(*fields[4:], is_valid=bool(valid))
+    return ArchiveIndexRecord(*fields[4:], bool(valid))
 
 
 @dataclass(frozen=True, slots=True)

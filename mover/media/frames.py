@@ -91,7 +91,7 @@ def decompress(stored: Buffer, compressor: int, raw_length: int, offset: int = 0
         return bytes(stored)
     if raw_length > MAX_PAYLOAD:
         raise FormatError(
-            f"bad length at offset {offset}: expected at most {MAX_PAYLOAD} bytes before compression, found {raw_length}",
+            f"bad length at offset {offset}: expected at most {MAX_PAYLOAD} raw bytes, found {raw_length}",
             offset=offset,
         )
     if compressor in (Compressor.ZSTD_1_3_8, Compressor.ZSTD):

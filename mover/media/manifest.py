@@ -321,7 +321,7 @@ class ManifestReader:
             if reserved or used > _MACRO_BLOCK_SIZE:
                 where = offset + len(rows) * BLOCK_ROW_SIZE
                 raise FormatError(f"bad block row at offset {where}: block {index}, {used} bytes used", offset=where)
-            rows.append(ManifestBlock(index, kind, used, *identity, digest))
+            rows.append(ManifestBlock._make((index, kind, used, *identity, digest)))
             self._digest.update(digest)
             self._bytes += used
         self._blocks += len(rows)

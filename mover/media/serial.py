@@ -5,8 +5,8 @@ length | members``; ``vstr`` is ``varint length | bytes | NUL``; ``char[N]`` is 
 An array is ``varint count`` and its elements. Source of the rules: OceanBase 3.1.0, described in FORMAT.md.
 
 A strict reader accepts only the bytes the writer would make (shortest varints, 0/1 booleans, no unknown trailing
-members). A lenient one also takes what OceanBase's own evolution rule allows: unknown members at the end of a struct are
-skipped and missing ones keep their defaults.
+members). A lenient one also takes what OceanBase's own evolution rule allows: unknown members at the end of a struct
+are skipped and missing ones keep their defaults.
 """
 
 from __future__ import annotations

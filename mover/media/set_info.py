@@ -71,7 +71,8 @@ def set_status(info: BackupInfo) -> str:
     """The status word of the views: COMPLETED, RUNNING, FAILED or DELETING."""
     if info.is_mark_deleted:
         return "DELETING"
-    return {BackupStatus.SUCCESS: "COMPLETED", BackupStatus.DOING: "RUNNING"}.get(info.status, "FAILED")
+    names: dict[int, str] = {BackupStatus.SUCCESS: "COMPLETED", BackupStatus.DOING: "RUNNING"}
+    return names.get(info.status, "FAILED")
 
 
 def set_view(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -137,7 +138,7 @@ def decode_tenant_names(data: Buffer, *, strict: bool = True) -> TenantNames:
     reader.finish("tenant_name_info")
     if strict:
         keys = [name.tenant_name.encode() for name in names]
-        if any(a >= b for a, b in zip(keys, keys[1:], strict=False)):
+        if any(a >= b for a, b in itertools.pairwise(keys)):
             raise FormatError("tenant names are not sorted", offset=HEADER_SIZE)
         for name in names:
             if list(name.id_list) != sorted(name.id_list, key=lambda item: item.timestamp):
