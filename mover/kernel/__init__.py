@@ -8,17 +8,7 @@ from __future__ import annotations
 
 import os
 
-from mover.kernel._checksum_py import Xxh3_128, ob_crc64, xxh3_128
-from mover.kernel._codec_py import (
-    decode_vi64,
-    encode_vi64,
-    lz4_compress,
-    lz4_decompress,
-    zstd_compress,
-    zstd_decompress,
-)
-from mover.kernel._macroblock_py import macroblock_check
-from mover.kernel._palf_py import palf_cut, palf_frame_groups, palf_unframe, palf_walk
+from mover.kernel._palf_py import palf_cut
 from mover.kernel.macroblock import MacroHeader
 from mover.kernel.palf import (
     PalfBlockHeader,
@@ -31,7 +21,35 @@ from mover.kernel.palf import (
     palf_block_header_parse,
 )
 
-NATIVE = False
+try:
+    if os.environ.get("MOVER_PURE", "") not in ("", "0"):
+        raise ModuleNotFoundError("MOVER_PURE is set")
+    from mover._native.checksum import Xxh3_128, ob_crc64, xxh3_128
+    from mover._native.codec import (
+        decode_vi64,
+        encode_vi64,
+        lz4_compress,
+        lz4_decompress,
+        zstd_compress,
+        zstd_decompress,
+    )
+    from mover._native.macroblock import macroblock_check
+    from mover._native.palf import palf_frame_groups, palf_unframe, palf_walk
+except ModuleNotFoundError:
+    from mover.kernel._checksum_py import Xxh3_128, ob_crc64, xxh3_128  # type: ignore[assignment]
+    from mover.kernel._codec_py import (
+        decode_vi64,
+        encode_vi64,
+        lz4_compress,
+        lz4_decompress,
+        zstd_compress,
+        zstd_decompress,
+    )
+    from mover.kernel._macroblock_py import macroblock_check
+    from mover.kernel._palf_py import palf_frame_groups, palf_unframe, palf_walk
+
+NATIVE = Xxh3_128.__module__.startswith("mover._native.")
+"""Are the native extensions in use?"""
 
 __all__ = [
     "NATIVE",

@@ -1,0 +1,5 @@
+from libc.stdint cimport uint32_t
+
+cdef extern from "crc32c.h" nogil:
+    uint32_t mover_crc32c(uint32_t seed, const void *data, size_t size)
+    void mover_crc_setup()

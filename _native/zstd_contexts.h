@@ -1,0 +1,53 @@
+/* One zstd compression and one decompression context per thread, freed when the thread ends. */
+#ifndef MOVER_ZSTD_CONTEXTS_H
+#define MOVER_ZSTD_CONTEXTS_H
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <zstd.h>
+
+typedef struct {
+    ZSTD_CCtx *compress;
+    ZSTD_DCtx *decompress;
+} mover_zstd_contexts;
+
+static pthread_key_t mover_zstd_key;
+
+static void mover_zstd_free(void *held) {
+    mover_zstd_contexts *contexts = held;
+    ZSTD_freeCCtx(contexts->compress);
+    ZSTD_freeDCtx(contexts->decompress);
+    free(contexts);
+}
+
+/* Once per process, at import and so under the GIL. 0 on success. */
+static int mover_zstd_setup(void) { return pthread_key_create(&mover_zstd_key, mover_zstd_free); }
+
+static mover_zstd_contexts *mover_zstd_mine(void) {
+    mover_zstd_contexts *contexts = pthread_getspecific(mover_zstd_key);
+    if (contexts == NULL) {
+        contexts = calloc(1, sizeof *contexts);
+        if (contexts != NULL && pthread_setspecific(mover_zstd_key, contexts) != 0) {
+            free(contexts);
+            contexts = NULL;
+        }
+    }
+    return contexts;
+}
+
+/* NULL when there is no memory. */
+static ZSTD_CCtx *mover_zstd_compressor(void) {
+    mover_zstd_contexts *contexts = mover_zstd_mine();
+    if (contexts == NULL) return NULL;
+    if (contexts->compress == NULL) contexts->compress = ZSTD_createCCtx();
+    return contexts->compress;
+}
+
+static ZSTD_DCtx *mover_zstd_decompressor(void) {
+    mover_zstd_contexts *contexts = mover_zstd_mine();
+    if (contexts == NULL) return NULL;
+    if (contexts->decompress == NULL) contexts->decompress = ZSTD_createDCtx();
+    return contexts->decompress;
+}
+
+#endif
