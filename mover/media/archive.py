@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mover.errors import FormatError, IntegrityError
 from mover.kernel import lz4_compress, ob_crc64, zstd_compress
@@ -91,7 +91,8 @@ def parse_block_meta(data: Buffer, *, offset: int = 0) -> ArchiveBlockMeta:
         raise bad("a valid meta checksum")
     if total < BLOCK_META_SIZE:
         raise bad(f"a total length of at least {BLOCK_META_SIZE}, found {total}")
-    return ArchiveBlockMeta(*fields[3:13], total, fields[13])
+    *values, data_checksum = fields[3:]
+    return replace(ArchiveBlockMeta(*values), total_length=total, data_checksum=data_checksum)
 
 
 def chunk(raw: Buffer, compressor: int, *, level: int = 1) -> bytes | None:

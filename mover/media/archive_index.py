@@ -6,7 +6,7 @@ The checksum of each is ob_crc64 over the same fields packed little-endian, up t
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mover.errors import FormatError
 from mover.kernel import ob_crc64
@@ -109,7 +109,7 @@ def parse_index_record(data: Buffer, *, offset: int = 0) -> ArchiveIndexRecord:
         raise bad("a valid checksum")
     if valid not in (0, 1):
         raise bad(f"is_valid of 0 or 1, found {valid}")
-    return ArchiveIndexRecord(*fields[4:], bool(valid))
+    return replace(ArchiveIndexRecord(*fields[4:]), is_valid=bool(valid))
 
 
 @dataclass(frozen=True, slots=True)
