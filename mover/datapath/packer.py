@@ -8,35 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
 
 from mover.datapath.framing import FramedBlock
 from mover.kernel import Xxh3_128
 from mover.media.frames import end_mark
 from mover.media.macro import MAX_BLOCKS_PER_FILE
-from mover.store.base import BlockIdentity
+from mover.repository.placement import Placement, WrittenFile
 from mover.target.base import Target, Writer
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenFile:
-    """A file of a set: what the manifest says about it."""
-
-    path: str  # relative to the root of the destination
-    size: int
-    digest: bytes  # XXH3-128
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where the bytes of a block are, and what they must be."""
-
-    identity: BlockIdentity
-    digest: bytes  # XXH3-128 of the used bytes
-    backup_set_id: int
-    sub_task_id: int
-    offset: int
-    length: int
 
 
 class MacroFiles:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 
 from mover.datapath.compression import Compression
 from mover.datapath.framing import FramedBlock, frame_block
-from mover.datapath.packer import MacroFiles, Placement
+from mover.datapath.packer import MacroFiles
 from mover.errors import IntegrityError
+from mover.repository.placement import Placement
 from mover.store.base import MACRO_BLOCK_SIZE, CapturedBlock, UnchangedBlock
 
 

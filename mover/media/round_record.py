@@ -44,6 +44,7 @@ class RoundRecord:
     start_scn: int
     checkpoint_lsn: int
     checkpoint_scn: int
+    caught_up_us: int = 0  # all log committed by this moment is durable; what lag is measured from
     input_bytes: int = 0
     output_bytes: int = 0
     gap: LogGap | None = None

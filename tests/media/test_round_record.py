@@ -11,7 +11,7 @@ from mover.media.round_record import LogGap, RoundRecord
 
 u63 = st.integers(0, (1 << 63) - 1)
 gaps = st.none() | st.builds(LogGap, u63, u63, u63, u63, st.text(max_size=20))
-records = st.builds(RoundRecord, u63, st.text(max_size=30), u63, u63, u63, u63, u63, u63, u63, u63, gaps)
+records = st.builds(RoundRecord, u63, st.text(max_size=30), u63, u63, u63, u63, u63, u63, u63, u63, u63, gaps)
 
 
 @given(records)
@@ -26,7 +26,7 @@ def test_garbage_is_refused(data: bytes) -> None:
 
 
 def test_every_flipped_bit_is_found() -> None:
-    whole = RoundRecord(3, "host/1/2", 7, 10, 11, 12, 13, 14, 15, 16, LogGap(1, 2, 3, 4, "recycled")).encode()
+    whole = RoundRecord(3, "host/1/2", 7, 10, 11, 12, 13, 14, 20, 15, 16, LogGap(1, 2, 3, 4, "recycled")).encode()
     for bit in range(len(whole) * 8):
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << bit % 8

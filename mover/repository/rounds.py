@@ -1,0 +1,237 @@
+"""An archive round of one PG at the destination: where its log ends, and reading the log back.
+
+Data files are numbered; every closed one has an index record, at most the newest has none. Each holds blocks of log
+entries, each entry one PALF group with its LSN. A file may end in a torn tail (its writer died); the next file then
+goes on at the LSN where the good blocks end. Whether it does is checked, so damage is never taken for a torn tail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from mover.errors import IntegrityError, LogGapError
+from mover.media.archive import TornTail, parse_block_meta
+from mover.media.archive_index import ArchiveIndexRecord, scan_index_file
+from mover.media.pg import PGKey
+from mover.repository.log_file import DataFileSummary, LogRun, check_run, summarize
+from mover.repository.tree import Repository, name_file
+from mover.store.base import LogCursor
+
+_HEAD = 8 << 10  # enough for the meta and the first entry of an uncompressed block
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTail:
+    """Where an archiver goes on: from what the destination holds, not from what it remembers."""
+
+    cursor: LogCursor | None  # None: nothing but the kickoff is archived
+    accum: int  # the archive's running checksum there
+    epoch: int  # the highest epoch that wrote
+    last_file_id: int
+    unrecorded: DataFileSummary | None  # the data file without an index record
+    index_file_id: int  # the index file to append to, 0 = none yet
+    index_size: int  # bytes of whole records in it
+    records: int
+
+
+class RoundReader:
+    """Reads the log of ``pg`` that ``round_id`` archived."""
+
+    def __init__(self, repository: Repository, round_id: int, pg: PGKey) -> None:
+        self._repository = repository
+        self._round = round_id
+        self._pg = pg
+        layout, tenant = repository.layout, repository.tenant_id
+        self._data_dir = layout.archive_data_dir(tenant, round_id, pg)
+        self._index_dir = layout.archive_index_dir(tenant, round_id, pg)
+
+    async def data_files(self) -> list[tuple[int, int]]:
+        """(file id, size) of every data file, ascending."""
+        return [(number, info.size) for number, info in await self._repository.numbered(self._data_dir)]
+
+    async def index_records(self) -> tuple[dict[int, ArchiveIndexRecord], int, int]:
+        """Records by data file id, the newest index file's id, and how many bytes of it are whole records.
+
+        Raises IntegrityError for a bad record that is not the torn end of the newest index file.
+        """
+        records: dict[int, ArchiveIndexRecord] = {}
+        newest, whole = 0, 0
+        files = await self._repository.numbered(self._index_dir)
+        for number, info in files:
+            data = await self._repository.target.get(info.path)
+            scanned = scan_index_file(data)
+            torn = scanned.bad_offset is not None
+            if torn and (number != files[-1][0] or len(data) - (scanned.bad_offset or 0) >= 144):
+                raise IntegrityError(
+                    f"{info.path}: {scanned.reason}", path=info.path, offset=scanned.bad_offset, pg=str(self._pg)
+                )
+            for record in scanned.records:
+                records[record.data_file_id] = record
+            newest, whole = number, scanned.bad_offset if scanned.bad_offset is not None else len(data)
+        return records, newest, whole
+
+    async def load(self, file_id: int, accum: int | None) -> DataFileSummary:
+        """Read one data file and verify all that can be verified without its neighbours.
+
+        Args:
+            accum: the running checksum before its first entry; None accepts what the first block says.
+        """
+        path = self._repository.layout.archive_data(self._repository.tenant_id, self._round, self._pg, file_id)
+        data = await self._repository.target.get(path)
+        try:
+            return await asyncio.to_thread(summarize, file_id, path, data, accum, self._pg)
+        except IntegrityError as exc:
+            raise name_file(exc, path) from None
+
+    async def tail(self) -> RoundTail:
+        """The end of the archived log. Raises IntegrityError when the newest files contradict each other."""
+        records, index_file, index_size = await self.index_records()
+        files = await self.data_files()
+        last = files[-1][0] if files else 0
+        recorded = max(records, default=0)
+        if last > recorded + 1:
+            raise IntegrityError(
+                f"{self._data_dir}/{recorded + 2}: data files {recorded + 1} to {last} have no index record",
+                path=f"{self._data_dir}/{recorded + 2}",
+                hint="at most the newest data file may lack one: index files were lost, or two archivers wrote",
+            )
+        newest = await self.load(last, None) if last > recorded else None
+        cursor = newest.runs[-1].cursor if newest and newest.runs else None
+        accum = newest.accum if newest and newest.accum is not None else 0
+        file_id = recorded
+        while cursor is None and file_id > 0:
+            # Files whose writer died before the first block hold nothing; the one before them decides.
+            if records[file_id].is_valid:
+                older = await self.load(file_id, None)
+                if not older.runs:
+                    raise IntegrityError(
+                        f"{older.path}: the index record says that this data file has log, but it has none",
+                        path=older.path,
+                    )
+                cursor, accum = older.runs[-1].cursor, older.accum or 0
+            file_id -= 1
+        epochs = [record.clog_epoch_id for record in records.values()]
+        return RoundTail(
+            cursor=cursor,
+            accum=accum,
+            epoch=max([*epochs, newest.epoch if newest else 0], default=0),
+            last_file_id=last,
+            unrecorded=newest,
+            index_file_id=index_file,
+            index_size=index_size,
+            records=len(records),
+        )
+
+    async def first_lsn(self, file_id: int) -> int | None:
+        """LSN of the first log byte in a data file, None when it has none."""
+        path = self._repository.layout.archive_data(self._repository.tenant_id, self._round, self._pg, file_id)
+        info = await self._repository.target.stat(path)
+        if info is None or info.size < _HEAD:
+            summary = await self.load(file_id, None) if info is not None and info.size else None
+            return summary.runs[0].lsn if summary and summary.runs else None
+        head = await self._repository.target.get(path, 0, _HEAD)
+        try:
+            size = parse_block_meta(head, offset=0).total_length + 4
+        except IntegrityError as exc:
+            raise name_file(exc, path) from None
+        # The kickoff block stands alone in its file, so the first block answers for all others.
+        data = await self._repository.target.get(path, 0, min(size, info.size))
+        try:
+            summary = await asyncio.to_thread(summarize, file_id, path, data, None, self._pg)
+        except IntegrityError as exc:
+            raise name_file(exc, path) from None
+        return summary.runs[0].lsn if summary.runs else None
+
+    async def find(self, lsn: int, files: list[int]) -> int:
+        """The position in ``files`` of the data file that holds ``lsn``: the last one that begins at or before it."""
+        low, high = 0, len(files) - 1
+        best = 0
+        while low <= high:
+            middle = (low + high) // 2
+            probe, first = middle, None
+            while probe <= high and first is None:
+                first = await self.first_lsn(files[probe])
+                probe += first is None
+            if first is None or first > lsn:
+                high = middle - 1
+            else:
+                best, low = probe, probe + 1
+        return best
+
+    async def log(self, start_lsn: int, until_lsn: int) -> AsyncIterator[LogRun]:
+        """Every run that touches [start_lsn, until_lsn), contiguous and verified across files.
+
+        Raises:
+            LogGapError: the archive has no log at ``start_lsn`` or does not reach ``until_lsn``.
+            IntegrityError: a file is damaged; the message names it.
+        """
+        files = [number for number, _ in await self.data_files()]
+        records, _, _ = await self.index_records()
+        position = await self.find(start_lsn, files)
+        expected: LogCursor | None = None
+        accum: int | None = None
+        torn: tuple[str, TornTail] | None = None
+        for file_id in files[position:]:
+            before = records.get(file_id - 1)
+            if accum is None and before is not None and before.is_valid:
+                accum = before.accum_checksum
+            summary = await self.load(file_id, accum)
+            self._agree(summary, records.get(file_id))
+            accum = summary.accum if summary.accum is not None else accum
+            for run in summary.runs:
+                if expected is not None and run.lsn != expected.lsn:
+                    raise self._break(expected.lsn, run.lsn, summary.path, torn)
+                if expected is not None:
+                    check_run(run, expected, summary.path)
+                expected = run.cursor
+                if run.end_lsn > start_lsn and run.lsn < until_lsn:
+                    yield run
+                if run.end_lsn >= until_lsn:
+                    return
+            if summary.torn is not None:
+                torn = (summary.path, summary.torn)
+        raise self._break(expected.lsn if expected else start_lsn, until_lsn, self._data_dir, torn)
+
+    def _break(self, from_lsn: int, until_lsn: int, path: str, torn: tuple[str, TornTail] | None) -> Exception:
+        if torn is not None:
+            return IntegrityError(
+                f"{torn[0]}: {torn[1].reason}; log [{from_lsn}, {until_lsn}) is lost with it",
+                path=torn[0],
+                offset=torn[1].offset,
+                from_lsn=from_lsn,
+                until_lsn=until_lsn,
+                pg=str(self._pg),
+            )
+        return LogGapError(
+            f"{path}: log [{from_lsn}, {until_lsn}) is missing from round {self._round}",
+            path=path,
+            from_lsn=from_lsn,
+            until_lsn=until_lsn,
+            pg=str(self._pg),
+            hint="`mover show windows` prints what can be restored",
+        )
+
+    def _agree(self, summary: DataFileSummary, record: ArchiveIndexRecord | None) -> None:
+        """An index record and its data file tell the same story."""
+        if record is None:
+            return
+        if record.is_valid and summary.runs:
+            found = (summary.first_log_id, summary.last_log_id, summary.accum)
+            said = (record.min_log_id, record.max_log_id, record.accum_checksum)
+            if found == said:
+                return
+        elif not record.is_valid and not summary.runs:
+            return
+        elif record.is_valid and summary.torn is not None:
+            raise IntegrityError(
+                f"{summary.path}: {summary.torn.reason}", path=summary.path, offset=summary.torn.offset
+            )
+        raise IntegrityError(
+            f"{summary.path}: holds log ids {summary.first_log_id} to {summary.last_log_id}, but its index record says"
+            f" {record.min_log_id} to {record.max_log_id}"
+            + (f"; {summary.torn.reason}" if summary.torn is not None else ""),
+            path=summary.path,
+            offset=summary.torn.offset if summary.torn is not None else None,
+        )

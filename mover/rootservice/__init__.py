@@ -1,0 +1,1 @@
+"""The coordinator: what RootService does for physical backup, from preconditions to accounting."""

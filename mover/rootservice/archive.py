@@ -1,0 +1,308 @@
+"""The verbs of log archiving: ARCHIVELOG, NOARCHIVELOG, following the log, and saying how far it is."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from mover.clock import iso_from_us
+from mover.datapath.log_packer import RoundStart
+from mover.errors import (
+    OB_ARCHIVE_ALREADY_STOPPED,
+    OB_BACKUP_IN_PROGRESS,
+    OB_START_LOG_ARCHIVE_FAILED,
+    PreconditionError,
+    SourceError,
+    StateError,
+)
+from mover.events import Phase
+from mover.media.archive import build_kickoff_block
+from mover.media.archive_index import ArchiveKey, ArchiveStart
+from mover.media.archive_info import ArchiveRound, ArchiveStatus, begin_round, current_round, encode_mount_file
+from mover.media.log_entry import Kickoff
+from mover.media.round_record import RoundRecord
+from mover.repository.archive_state import (
+    load_record,
+    load_rounds,
+    publish_record,
+    publish_round,
+    publish_rounds,
+    request_stop,
+    require_doing,
+)
+from mover.rootservice.archiver import READ_SIZE, Archiver
+from mover.rootservice.catalog import archive_round
+from mover.rootservice.lease import Lease, holder_is_dead
+from mover.rootservice.session import Session
+from mover.store.base import LogCursor, LogSource, StoreIdentity
+
+STOP_WAIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class RoundView:
+    """One round as it is shown. Lag is how long ago the archive had everything that was committed then."""
+
+    tenant_id: int
+    info: ArchiveRound
+    record: RoundRecord | None
+    lag_seconds: float | None
+
+    @property
+    def status(self) -> str:
+        return ArchiveStatus(self.info.status).name
+
+    def as_json(self) -> dict[str, object]:
+        record = self.record
+        return {
+            "round": self.info.round_id,
+            "tenant_id": self.tenant_id,
+            "status": self.status,
+            "min_first_time": iso_from_us(self.info.start_ts),
+            "max_next_time": iso_from_us(self.info.checkpoint_ts),
+            "checkpoint_scn": record.checkpoint_scn if record else self.info.checkpoint_ts * 1000,
+            "checkpoint_lsn": record.checkpoint_lsn if record else 0,
+            "lag_seconds": self.lag_seconds,
+            "start_scn": record.start_scn if record else self.info.start_ts * 1000,
+            "start_lsn": record.start_lsn if record else 0,
+            "input_bytes": record.input_bytes if record else 0,
+            "output_bytes": record.output_bytes if record else 0,
+            "archiver": record.holder if record else "",
+            "gap": dataclasses.asdict(record.gap) if record and record.gap else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveView:
+    """All rounds of the tenant, oldest first."""
+
+    rounds: tuple[RoundView, ...]
+
+    def as_json(self) -> dict[str, object]:
+        return {"rounds": [view.as_json() for view in self.rounds]}
+
+
+async def status(session: Session) -> ArchiveView:
+    """What the destination says about every round. Needs no source and no lease."""
+    repository = session.repository
+    now_us = session.clock.now_us()
+    views = []
+    for info in await load_rounds(repository):
+        record = await load_record(repository, info.round_id)
+        running = info.status in {ArchiveStatus.BEGINNING, ArchiveStatus.DOING, ArchiveStatus.STOPPING}
+        since = (record.caught_up_us if record else 0) or info.checkpoint_ts
+        lag = max(0, now_us - since) / 1e6 if running else None
+        views.append(RoundView(repository.tenant_id, info, record, lag))
+    return ArchiveView(tuple(views))
+
+
+async def start(session: Session) -> RoundView:
+    """ARCHIVELOG: begin a new round at the oldest log the store still has, and bring it to DOING.
+
+    Raises PreconditionError when a round is not stopped yet, or another archiver works.
+    """
+    repository, layout = session.repository, session.repository.layout
+    tenant = repository.tenant_id
+    identity = await session.store.identity()
+    async with _archive_lease(session) as lease, _held_log(session) as log:
+        rounds = await load_rounds(repository)
+        current = current_round(rounds)
+        if current is not None and current.status == ArchiveStatus.BEGINNING:
+            # A start that died half way: nothing was archived in that round.
+            rounds = (*rounds[:-1], dataclasses.replace(current, status=ArchiveStatus.STOP))
+            await publish_rounds(repository, rounds)
+            current = rounds[-1]
+        if current is not None and current.status != ArchiveStatus.STOP:
+            name = ArchiveStatus(current.status).name
+            raise PreconditionError(
+                f"archive round {current.round_id} is {name}: start log archive backup when not STOP is not supported",
+                code=OB_START_LOG_ARCHIVE_FAILED,
+                hint="`mover archivelog run` goes on with a round that is DOING; `stop` ends it",
+            )
+        begin_lsn = await log.begin_lsn()
+        await log.hold(begin_lsn)
+        first = await _first_chunk(log, begin_lsn)
+        start_ts = first[1] // 1000
+        round_id = current.round_id + 1 if current else 1
+        session.emit(Phase("archive", "begin", f"round {round_id} from LSN {begin_lsn}"))
+        lease.check()
+        rounds = begin_round(rounds, tenant, start_ts, round_id=round_id)
+        await publish_rounds(repository, rounds)
+        now_us = session.clock.now_us()
+        server = layout.clog_info(1, identity.server_ip, identity.server_port)
+        await repository.write(server, ArchiveStart(round_id, start_ts).pack())
+        if repository.target.capabilities.device_type == "FILE":
+            await repository.write(layout.mount_file(round_id), encode_mount_file(round_id))
+        begin = RoundStart(start_ts, first[0], snapshot_version=start_ts, log_submit_ts=start_ts)
+        key = ArchiveKey(is_first_piece=True, max_index_file_id=0, index=begin.record(0, None, None))
+        await repository.write(layout.archive_key(tenant, round_id, identity.pg), key.pack())
+        kickoff = build_kickoff_block(
+            identity.pg,
+            first[0],
+            Kickoff(start_ts, start_ts, start_ts),
+            timestamp=now_us,
+            accum_checksum=0,
+            start_submit_ts=start_ts,
+        )
+        await repository.target.put(layout.archive_data(tenant, round_id, identity.pg, 1), kickoff, if_absent=True)
+        record = RoundRecord(
+            round_id=round_id,
+            holder="",
+            epoch=lease.epoch,
+            heartbeat_us=now_us,
+            start_lsn=begin_lsn,
+            start_scn=first[1],
+            checkpoint_lsn=begin_lsn,
+            checkpoint_scn=0,
+        )
+        await publish_record(repository, record)
+        # DOING only now: the kickoff and everything that a later archiver needs to go on is durable.
+        lease.check()
+        doing = dataclasses.replace(
+            rounds[-1],
+            status=ArchiveStatus.DOING,
+            checkpoint_ts=start_ts,
+            is_mount_file_created=repository.target.capabilities.device_type == "FILE",
+        )
+        await publish_round(repository, doing)
+    return RoundView(tenant, doing, record, None)
+
+
+async def run(session: Session, *, until_caught_up: bool, stop: asyncio.Event) -> RoundView:
+    """Archive the current round in the foreground; see :meth:`Archiver.run`.
+
+    Raises PreconditionError when no round is DOING or another archiver works.
+    """
+    repository = session.repository
+    identity = await session.store.identity()
+    current = await require_doing(repository)
+    async with _archive_lease(session) as lease, _held_log(session) as log:
+        archiver = await Archiver.resume(session, lease, current, identity.pg, log)
+        ended = await archiver.run(until_caught_up=until_caught_up, stop=stop)
+        await _note(session, lease, ended)
+    record = await load_record(repository, ended.round_id)
+    return RoundView(repository.tenant_id, ended, record, None)
+
+
+async def stop(session: Session) -> RoundView:
+    """NOARCHIVELOG: end the current round.
+
+    A running archiver is asked to archive what is committed and finish the round; without one the round ends where
+    its log ends. Idempotent while the round is stopping. Raises PreconditionError (-9034) when there is none.
+    """
+    repository = session.repository
+    current = current_round(await load_rounds(repository))
+    if current is None or current.status == ArchiveStatus.STOP:
+        raise PreconditionError(
+            "log archive is stopped already",
+            code=OB_ARCHIVE_ALREADY_STOPPED,
+            hint="`mover archivelog start` begins one",
+        )
+    await request_stop(repository, current.round_id, session.clock.now_us())
+    deadline = session.clock.monotonic() + STOP_WAIT_SECONDS
+    while True:
+        try:
+            async with _archive_lease(session) as lease:
+                current = current_round(await load_rounds(repository)) or current
+                for state in (ArchiveStatus.STOPPING, ArchiveStatus.STOP):
+                    if current.status != ArchiveStatus.STOP:
+                        lease.check()
+                        current = dataclasses.replace(current, status=state)
+                        await publish_round(repository, current)
+                await _note(session, lease, current)
+        except PreconditionError:
+            session.emit(Phase("archive", "stopping", "the running archiver finishes the round"))
+            await session.clock.sleep(0.2)
+            latest = current_round(await load_rounds(repository))
+            if latest is not None and latest.status == ArchiveStatus.STOP:
+                current = latest
+                break
+            if session.clock.monotonic() > deadline:
+                raise StateError(
+                    f"the archiver did not finish round {current.round_id} within {STOP_WAIT_SECONDS:g} s",
+                    hint="it goes on trying; look with `mover archivelog status`",
+                ) from None
+        else:
+            break
+    if session.maybe_store is not None:
+        log = await session.store.log("archive")
+        await log.aclose(keep_hold=False)
+    record = await load_record(repository, current.round_id)
+    return RoundView(repository.tenant_id, current, record, None)
+
+
+async def catch_up_until(session: Session, identity: StoreIdentity, lsn: int) -> bool:
+    """Archive up to ``lsn`` if nobody else does. Returns False when another archiver is at work."""
+    try:
+        async with _archive_lease(session) as lease, _held_log(session) as log:
+            current = await require_doing(session.repository)
+            archiver = await Archiver.resume(session, lease, current, identity.pg, log)
+            await archiver.catch_up(lsn)
+            await archiver.close()
+    except PreconditionError as exc:
+        if exc.code != OB_BACKUP_IN_PROGRESS:
+            raise
+        return False
+    return True
+
+
+@asynccontextmanager
+async def _archive_lease(session: Session) -> AsyncIterator[Lease]:
+    """The archive lease; refused also when the destination shows an archiver that uses another catalog."""
+    rounds = await load_rounds(session.repository)
+    current = current_round(rounds)
+    record = await load_record(session.repository, current.round_id) if current else None
+    async with session.lease("archive", floor=record.epoch if record else 0) as lease:
+        if record is not None and record.holder not in {"", lease.holder} and not holder_is_dead(record.holder):
+            age = (session.clock.now_us() - record.heartbeat_us) / 1e6
+            if age < session.settings.lease_ttl:
+                raise PreconditionError(
+                    f"round {record.round_id} is being archived by {record.holder}",
+                    code=OB_BACKUP_IN_PROGRESS,
+                    hint=f"one archiver per round; it signed {age:.1f} s ago",
+                )
+        yield lease
+
+
+@asynccontextmanager
+async def _held_log(session: Session) -> AsyncIterator[LogSource]:
+    """The log with the archive's hold, which stays for the next archiver."""
+    log = await session.store.log("archive")
+    try:
+        yield log
+    finally:
+        await log.aclose(keep_hold=True)
+
+
+async def _first_chunk(log: LogSource, lsn: int) -> tuple[int, int]:
+    """(log id, SCN) of the first group of the log."""
+    found = await log.read(LogCursor(lsn), READ_SIZE)
+    if found is None:
+        raise SourceError(f"the store has no committed log at LSN {lsn}", hint="write something to it first")
+    return found.first_log_id, found.min_scn
+
+
+async def _note(session: Session, lease: Lease, info: ArchiveRound) -> None:
+    """Remember the round in the catalog, for the views."""
+    record = await load_record(session.repository, info.round_id)
+    async with session.catalog.begin() as connection:
+        await lease.guard(connection)
+        await session.catalog.upsert(
+            connection,
+            archive_round,
+            {
+                "tenant_id": session.repository.tenant_id,
+                "round_id": info.round_id,
+                "status": ArchiveStatus(info.status).name,
+                "start_us": info.start_ts,
+                "checkpoint_scn": record.checkpoint_scn if record else 0,
+                "checkpoint_lsn": record.checkpoint_lsn if record else 0,
+                "input_bytes": record.input_bytes if record else 0,
+                "output_bytes": record.output_bytes if record else 0,
+                "lag_us": 0,
+                "updated_us": session.clock.now_us(),
+            },
+        )

@@ -1,0 +1,270 @@
+"""The archiver: follows the log of one PG to the destination until it is told to stop.
+
+Order of every turn: read committed log, make it durable, then publish the checkpoint. It starts from what the
+destination holds; a file another archiver left open is closed with its index record and never appended to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+from mover.datapath.compression import Compression
+from mover.datapath.log_packer import LogPacker, RoundStart
+from mover.errors import OB_LOG_ARCHIVE_INTERRUPTED, IntegrityError, LogGapError, StateError, TargetExists
+from mover.events import ArchiveProgress, Notice
+from mover.media.archive_index import ArchiveIndexRecord, parse_archive_key
+from mover.media.archive_info import ArchiveRound, ArchiveStatus
+from mover.media.pg import PGKey
+from mover.media.round_record import LogGap, RoundRecord
+from mover.repository.archive_state import (
+    load_record,
+    publish_record,
+    publish_round,
+    stop_requested,
+)
+from mover.repository.rounds import RoundReader
+from mover.rootservice.lease import Lease
+from mover.rootservice.session import Session
+from mover.store.base import LogCursor, LogSource
+
+READ_SIZE = 1_900_000  # with its entry headers a chunk still fits one block
+FLUSH_SIZE = 16 << 20  # log that may wait in memory before it is written
+CHECKPOINT_SECONDS = 1.0  # how often the checkpoint is published while log keeps coming
+
+
+class Archiver:
+    """Archives one round. Make it with :meth:`resume`, then :meth:`run`."""
+
+    def __init__(
+        self, session: Session, lease: Lease, round_info: ArchiveRound, pg: PGKey, log: LogSource, packer: LogPacker,
+        record: RoundRecord, cursor: LogCursor,
+    ) -> None:  # fmt: skip
+        self._session = session
+        self._lease = lease
+        self._round = round_info
+        self._pg = pg
+        self._log = log
+        self._packer = packer
+        self._record = record
+        self._cursor = cursor
+        self._published_at = float("-inf")
+
+    @classmethod
+    async def resume(
+        cls, session: Session, lease: Lease, round_info: ArchiveRound, pg: PGKey, log: LogSource
+    ) -> Archiver:
+        """Find the end of what is archived and go on there.
+
+        Raises:
+            IntegrityError: the round's files contradict each other.
+            LogGapError: the store has recycled log that was not archived; the round is INTERRUPTED then.
+        """
+        repository = session.repository
+        reader = RoundReader(repository, round_info.round_id, pg)
+        tail = await reader.tail()
+        records, _, _ = await reader.index_records()
+        newest = records[max(records)] if records else None
+        key_path = repository.layout.archive_key(repository.tenant_id, round_info.round_id, pg)
+        key = await repository.read(key_path, parse_archive_key)
+        record = await load_record(repository, round_info.round_id)
+        if key is None or record is None:
+            missing = key_path if key is None else "mover_round"
+            raise IntegrityError(
+                f"round {round_info.round_id} of PG {pg} has no {missing}",
+                hint="stop the round with `mover archivelog stop` and begin a new one",
+                path=key_path,
+            )
+        start = round_start_of(key.index)
+        packer = LogPacker(
+            repository,
+            round_info.round_id,
+            pg,
+            epoch=lease.epoch,
+            start=start,
+            accum=tail.accum,
+            next_file_id=tail.last_file_id + 1,
+            index=(tail.index_file_id, tail.index_size),
+            last_record=newest,
+            compression=Compression.parse(session.settings.compression),
+        )
+        if tail.unrecorded is not None:
+            found = tail.unrecorded
+            closed = start.record(found.file_id, None, newest)
+            if found.usable:
+                closed = dataclasses.replace(
+                    closed,
+                    input_bytes=found.input_bytes,
+                    output_bytes=found.output_bytes,
+                    clog_epoch_id=found.epoch,
+                    accum_checksum=found.accum or 0,
+                    min_log_id=found.first_log_id,
+                    min_log_ts=found.min_log_ts,
+                    max_log_id=found.last_log_id,
+                    max_checkpoint_ts=found.max_checkpoint_ts,
+                    max_log_submit_ts=found.max_log_ts,
+                    is_valid=True,
+                )
+            await packer.write_record(closed)
+        cursor = tail.cursor or LogCursor(record.start_lsn)
+        record = dataclasses.replace(record, holder=lease.holder, epoch=lease.epoch)
+        archiver = cls(session, lease, round_info, pg, log, packer, record, cursor)
+        try:
+            await log.hold(cursor.lsn)
+        except LogGapError as exc:
+            await archiver.interrupt(exc)
+            raise
+        await archiver._publish(caught_up_us=None)
+        return archiver
+
+    async def run(self, *, until_caught_up: bool, stop: asyncio.Event) -> ArchiveRound:
+        """Archive until ``stop`` is set, somebody requested a stop of the round, or the end was reached.
+
+        Returns the round as it is published then. Raises LogGapError after it marked the round INTERRUPTED,
+        StateError when another archiver took over.
+        """
+        clock, interval = self._session.clock, self._session.settings.flush_interval
+        try:
+            while True:
+                leaving = stop.is_set()
+                stopping = await stop_requested(self._session.repository, self._round.round_id)
+                turn = clock.monotonic()
+                caught_up_us = await self._turn()
+                caught_up = caught_up_us is not None
+                done = leaving or (caught_up and (until_caught_up or stopping))
+                if done or clock.monotonic() - self._published_at >= min(interval, CHECKPOINT_SECONDS):
+                    await self._publish(caught_up_us)
+                if stopping and caught_up:
+                    await self._finish_round()
+                if done:
+                    break
+                if caught_up:
+                    await self._pause(stop, interval - (clock.monotonic() - turn))
+        except LogGapError as exc:
+            await self.interrupt(exc)
+            raise
+        except TargetExists as exc:
+            raise StateError(
+                f"another archiver writes to round {self._round.round_id}: {exc.message}",
+                hint="one archiver per round: stop the other one",
+            ) from exc
+        await self.close()
+        return self._round
+
+    async def close(self) -> None:
+        """Close the open data file and sign off, so that the next archiver need not wait for our lease."""
+        await self._packer.flush()
+        await self._packer.close_file()
+        self._lease.check()
+        self._record = dataclasses.replace(self._record, holder="")
+        await publish_record(self._session.repository, self._record)
+
+    async def catch_up(self, lsn: int) -> None:
+        """Archive and publish until the checkpoint has passed ``lsn``."""
+        while self._cursor.lsn < lsn:
+            before = self._cursor.lsn
+            await self._turn()
+            if self._cursor.lsn == before:
+                await self._session.clock.sleep(0.05)
+        await self._publish(None)
+
+    async def interrupt(self, exc: LogGapError) -> None:
+        """Mark the round INTERRUPTED and record which log is missing."""
+        from_lsn, until_lsn = exc.where.get("from_lsn", self._cursor.lsn), exc.where.get("until_lsn", 0)
+        reason = f"log [{from_lsn}, {until_lsn}) was recycled by the engine before it was archived"
+        gap = LogGap(from_lsn, until_lsn, self._record.checkpoint_scn, self._session.clock.now_us(), reason)
+        self._lease.check()
+        await self._publish(None)
+        self._record = dataclasses.replace(self._record, gap=gap, holder="")
+        await publish_record(self._session.repository, self._record)
+        self._round = dataclasses.replace(self._round, status=ArchiveStatus.INTERRUPTED)
+        await publish_round(self._session.repository, self._round)
+        exc.code = OB_LOG_ARCHIVE_INTERRUPTED
+        exc.hint = "`mover archivelog stop`, then `start` begins a new round; take a new backup in it"
+
+    async def _turn(self) -> int | None:
+        """Read what is committed, make it durable. Returns the moment it began when nothing is left, else None."""
+        now_us = self._session.clock.now_us()
+        end_lsn, _ = await self._log.end()
+        while self._cursor.lsn < end_lsn and self._packer.pending < FLUSH_SIZE:
+            found = await self._log.read(self._cursor, READ_SIZE)
+            if found is None:
+                break
+            await self._packer.add(found, now_us)
+            self._cursor = found.next
+        self._lease.check()
+        await self._packer.flush()
+        await self._log.release(self._cursor.lsn)
+        return now_us if self._cursor.lsn >= end_lsn else None
+
+    async def _publish(self, caught_up_us: int | None) -> None:
+        """Publish the checkpoint of what is durable, after proving that we are still the archiver."""
+        session, cursor = self._session, self._packer.cursor or self._cursor
+        current = await load_record(session.repository, self._round.round_id)
+        if current is not None and current.epoch > self._lease.epoch:
+            raise StateError(
+                f"round {self._round.round_id} is archived by {current.holder} (epoch {current.epoch}) now",
+                hint="nothing more was published; one archiver per round",
+            )
+        self._lease.check()
+        now_us = session.clock.now_us()
+        self._record = dataclasses.replace(
+            self._record,
+            heartbeat_us=now_us,
+            checkpoint_lsn=cursor.lsn if cursor.scn is not None else self._record.checkpoint_lsn,
+            checkpoint_scn=max(self._record.checkpoint_scn, cursor.scn or 0),
+            caught_up_us=caught_up_us or self._record.caught_up_us,
+            input_bytes=self._record.input_bytes + self._packer.input_bytes,
+            output_bytes=self._record.output_bytes + self._packer.output_bytes,
+        )
+        self._packer.input_bytes = self._packer.output_bytes = 0
+        await publish_record(session.repository, self._record)
+        checkpoint = max(self._round.checkpoint_ts, self._record.checkpoint_scn // 1000)
+        if checkpoint != self._round.checkpoint_ts:
+            self._round = dataclasses.replace(self._round, checkpoint_ts=checkpoint)
+            await publish_round(session.repository, self._round)
+        self._published_at = session.clock.monotonic()
+        end_lsn, _ = await self._log.end()
+        lag = 0.0 if end_lsn <= cursor.lsn else (now_us - self._record.caught_up_us) / 1e6
+        session.emit(
+            ArchiveProgress(
+                tenant_id=session.repository.tenant_id,
+                round_id=self._round.round_id,
+                checkpoint_scn=self._record.checkpoint_scn,
+                checkpoint_lsn=self._record.checkpoint_lsn,
+                bytes_in=self._record.input_bytes,
+                bytes_out=self._record.output_bytes,
+                pending_bytes=max(0, end_lsn - cursor.lsn),
+                lag_seconds=max(0.0, lag) if self._record.caught_up_us else 0.0,
+            )
+        )
+
+    async def _finish_round(self) -> None:
+        await self._packer.close_file()
+        self._lease.check()
+        for status in (ArchiveStatus.STOPPING, ArchiveStatus.STOP):
+            self._round = dataclasses.replace(self._round, status=status)
+            await publish_round(self._session.repository, self._round)
+        self._session.emit(Notice("archive", f"round {self._round.round_id} is stopped"))
+
+    async def _pause(self, stop: asyncio.Event, seconds: float) -> None:
+        sleeping = asyncio.ensure_future(self._session.clock.sleep(max(0.0, seconds)))
+        stopped = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait({sleeping, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            stopped.cancel()
+            await asyncio.gather(sleeping, stopped, return_exceptions=True)
+
+
+def round_start_of(record: ArchiveIndexRecord) -> RoundStart:
+    """The start of the round that any index record, and the archive key, repeats."""
+    return RoundStart(
+        start_ts=record.round_start_ts,
+        start_log_id=record.round_start_log_id,
+        snapshot_version=record.round_snapshot_version,
+        log_submit_ts=record.round_log_submit_ts,
+        clog_epoch_id=record.round_clog_epoch_id,
+        accum_checksum=record.round_accum_checksum,
+    )

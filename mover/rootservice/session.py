@@ -1,0 +1,89 @@
+"""One source, one destination and one catalog, open together for the length of a command."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from mover.clock import Clock, SystemClock
+from mover.config import Settings
+from mover.errors import ConfigError
+from mover.events import Emit, ignore
+from mover.media.layout import SYS_TENANT_ID, Layout
+from mover.repository.tree import Repository
+from mover.rootservice.catalog import Catalog, default_catalog_url
+from mover.rootservice.lease import Lease
+from mover.store.base import Store
+from mover.target.url import open_target
+
+
+@dataclass(slots=True)
+class Session:
+    """What every verb of the coordinator works on. Made by :func:`open_session`."""
+
+    settings: Settings
+    repository: Repository
+    catalog: Catalog
+    clock: Clock
+    emit: Emit
+    maybe_store: Store | None
+
+    @property
+    def store(self) -> Store:
+        """The source. Raises ConfigError when none was given."""
+        if self.maybe_store is None:
+            raise ConfigError("no source was given", hint="name the store with --source seekdb:///base/dir")
+        return self.maybe_store
+
+    def lease(self, work: str, *, floor: int = 0) -> Lease:
+        """The lease of one kind of work ("archive", "backup") on this tenant."""
+        name = f"{work}:{self.repository.tenant_id}"
+        return Lease(self.catalog, self.clock, name, ttl=self.settings.lease_ttl, floor=floor)
+
+
+@asynccontextmanager
+async def open_session(
+    settings: Settings, *, need_source: bool, emit: Emit = ignore, clock: Clock | None = None
+) -> AsyncIterator[Session]:
+    """Open destination, catalog and, with ``need_source``, the store; close them in reverse order.
+
+    Raises ConfigError for what is missing or malformed, UnreachableError for what does not answer.
+    """
+    if settings.dest is None:
+        raise ConfigError("no destination was given", hint="name it with --dest file:///dir or s3://bucket/prefix")
+    if need_source and settings.source is None:
+        raise ConfigError("no source was given", hint="name the store with --source seekdb:///base/dir")
+    async with AsyncExitStack() as stack:
+        target = await open_target(settings.dest, concurrency=settings.concurrency, part_size=settings.part_size)
+        stack.push_async_callback(target.aclose)
+        store: Store | None = None
+        if need_source and settings.source is not None:
+            # Only the seekdb store exists, and importing it costs start-up time that listings need not pay.
+            from mover.store.seekdb.store import open_seekdb
+
+            store = await open_seekdb(
+                settings.source,
+                user=settings.source_user,
+                password=settings.source_password,
+                offline=settings.offline,
+                cluster_name=settings.cluster_name,
+                cluster_id=settings.cluster_id,
+                scratch_dir=settings.scratch_dir,
+            )
+            stack.push_async_callback(store.aclose)
+        url = settings.catalog or default_catalog_url(
+            settings.state_dir, target.url, settings.cluster_name, settings.cluster_id
+        )
+        catalog = await Catalog.open(url)
+        stack.push_async_callback(catalog.aclose)
+        layout = Layout(settings.cluster_name, settings.cluster_id)
+        tenant_id = SYS_TENANT_ID if store is None else (await store.identity()).tenant_id
+        yield Session(
+            settings=settings,
+            repository=Repository(target, layout, tenant_id),
+            catalog=catalog,
+            clock=clock or SystemClock(),
+            emit=emit,
+            maybe_store=store,
+        )
