@@ -1,7 +1,7 @@
 """Every path below a destination: the documented tree, built by :class:`Layout` and read back by :func:`parse_path`.
 
 ``<cluster_name>/<cluster_id>/incarnation_1/...``, relative to the root of the destination, POSIX separators. The names
-are OceanBase 3.1.0's; ``mover_manifest`` is mover's own file beside them.
+are OceanBase 3.1.0's; ``mover_manifest``, ``mover_round`` and ``mover_stop`` are mover's own files beside them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from mover.media.pg import PGKey
 INCARNATION = 1
 SYS_TENANT_ID = 1
 MANIFEST_NAME = "mover_manifest"
+ROUND_RECORD_NAME = "mover_round"
+STOP_REQUEST_NAME = "mover_stop"
 _MAX_CLUSTER_NAME = 128
 _NUMBER = r"(0|[1-9][0-9]{0,19})"
 
@@ -45,6 +47,8 @@ class FileKind(Enum):
     MACRO_BLOCK = "macro_block"
     MACRO_BLOCK_INDEX = "macro_block_index"
     MANIFEST = "mover_manifest"
+    ROUND_RECORD = "mover_round"
+    STOP_REQUEST = "mover_stop"
     TEMPORARY = "temporary"
 
 
@@ -139,6 +143,14 @@ class Layout:
     def mount_file(self, round_id: int, tenant_id: int = SYS_TENANT_ID) -> str:
         """Under the sys tenant, once per round."""
         return f"{self.round_dir(tenant_id, round_id)}/mount_file"
+
+    def round_record(self, tenant_id: int, round_id: int) -> str:
+        """mover's own facts about a round."""
+        return f"{self.round_dir(tenant_id, round_id)}/{ROUND_RECORD_NAME}"
+
+    def stop_request(self, tenant_id: int, round_id: int) -> str:
+        """There while somebody asks the archiver of a round to stop."""
+        return f"{self.round_dir(tenant_id, round_id)}/{STOP_REQUEST_NAME}"
 
     def archive_data_dir(self, tenant_id: int, round_id: int, pg: PGKey) -> str:
         return f"{self.round_dir(tenant_id, round_id)}/data/{pg.table_id}/{pg.partition_id}"
@@ -270,7 +282,8 @@ def _patterns() -> Iterator[tuple[FileKind, re.Pattern[str]]]:
         yield rule(kind, kind.value)
     yield rule(FileKind.CLOG_INFO, rf"clog_info/(?P<server_id>{_N})_(?P<ip>[0-9A-Za-z.:]+)_(?P<port>{_N})")
     yield rule(FileKind.TENANT_CLOG_BACKUP_INFO, rf"(?P<tenant_id>{_N})/clog/tenant_clog_backup_info")
-    yield rule(FileKind.MOUNT_FILE, rf"{_ROUND}/mount_file")
+    for kind in (FileKind.MOUNT_FILE, FileKind.ROUND_RECORD, FileKind.STOP_REQUEST):
+        yield rule(kind, rf"{_ROUND}/{kind.value}")
     yield rule(FileKind.ARCHIVE_DATA, rf"{_ROUND}/data/{_PG_DIR}/(?P<file_id>{_N})")
     yield rule(FileKind.ARCHIVE_INDEX, rf"{_ROUND}/index/{_PG_DIR}/(?P<file_id>{_N})")
     yield rule(FileKind.ARCHIVE_KEY, rf"{_ROUND}/archive_key/(?P<table_id>{_N})_(?P<partition_id>-?{_N})")

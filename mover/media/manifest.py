@@ -253,6 +253,11 @@ class ManifestReader:
         self.root: ManifestRoot | None = None
 
     @property
+    def has_facts(self) -> bool:
+        """True once the first frame was read."""
+        return self._facts is not None
+
+    @property
     def facts(self) -> SetFacts:
         """Raises FormatError while the first frame is not there."""
         if self._facts is None:

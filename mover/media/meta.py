@@ -179,17 +179,19 @@ class StoreExtents:
 
 
 @dataclass(frozen=True, slots=True)
-class _Extent:
-    path: str
-    size: int
+class Extent:
+    """The body of a SUPERBLOCKS or STORE_FILE record: a piece of one file."""
+
+    path: str  # relative to the store directory
+    size: int  # logical size of the file, bytes
     chunk: int  # number of this record among those of the file
     chunks: int  # how many there are; one without data for a file that is all zeros
     offset: int
     data: bytes
 
 
-_EXTENT: Unis[_Extent] = Unis(
-    _Extent, [("path", TEXT), ("size", I64), ("chunk", I64), ("chunks", I64), ("offset", I64), ("data", BYTES)]
+_EXTENT: Unis[Extent] = Unis(
+    Extent, [("path", TEXT), ("size", I64), ("chunk", I64), ("chunks", I64), ("offset", I64), ("data", BYTES)]
 )
 
 
@@ -210,7 +212,7 @@ def extent_bodies(source: StoreExtents) -> Iterator[bytes]:
         pieces += [(offset + i, view[i : i + EXTENT_CHUNK]) for i in range(0, len(view), EXTENT_CHUNK)]
     pieces = pieces or [(0, memoryview(b""))]
     for number, (offset, piece) in enumerate(pieces):
-        yield _EXTENT.encode(_Extent(source.path, source.size, number, len(pieces), offset, bytes(piece)))
+        yield _EXTENT.encode(Extent(source.path, source.size, number, len(pieces), offset, bytes(piece)))
 
 
 class ExtentAssembler:
@@ -225,11 +227,11 @@ class ExtentAssembler:
 
     def __init__(self) -> None:
         self._files: list[StoreExtents] = []
-        self._open: _Extent | None = None
+        self._open: Extent | None = None
         self._pieces: list[tuple[int, bytearray]] = []
 
-    def add(self, record: MetaRecord) -> None:
-        """One SUPERBLOCKS or STORE_FILE record."""
+    def add(self, record: MetaRecord) -> Extent:
+        """One SUPERBLOCKS or STORE_FILE record. Returns what it says."""
         extent = _EXTENT.decode(record.body, base_offset=record.offset)
         before = self._open
 
@@ -261,6 +263,7 @@ class ExtentAssembler:
             pieces = tuple((offset, bytes(data)) for offset, data in self._pieces)
             self._files.append(StoreExtents(extent.path, extent.size, pieces))
             self._open, self._pieces = None, []
+        return extent
 
     def finish(self) -> tuple[StoreExtents, ...]:
         """Every file, in order."""
