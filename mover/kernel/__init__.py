@@ -11,6 +11,9 @@ import os
 from mover.kernel._palf_py import palf_cut
 from mover.kernel.macroblock import MacroHeader
 from mover.kernel.palf import (
+    PALF_FILE_BYTES,
+    PALF_FILE_HEADER,
+    PALF_START_ACCUM,
     PalfBlockHeader,
     PalfFrame,
     PalfFrames,
@@ -53,6 +56,9 @@ NATIVE = Xxh3_128.__module__.startswith("mover._native.")
 
 __all__ = [
     "NATIVE",
+    "PALF_FILE_BYTES",
+    "PALF_FILE_HEADER",
+    "PALF_START_ACCUM",
     "MacroHeader",
     "PalfBlockHeader",
     "PalfFrame",

@@ -69,7 +69,14 @@ def zstd_decompress(data: Buffer, size: int) -> bytes:
         claimed = zstandard.get_frame_parameters(view).content_size
         if claimed not in (size, zstandard.CONTENTSIZE_UNKNOWN):
             raise IntegrityError(f"zstd: the frame says {claimed} bytes, {size} expected")
-        content: bytes = _decompressor().decompress(view, max_output_size=max(size, 1), allow_extra_data=False)
+        if claimed == 0:
+            # The one-shot call answers b"" to such a frame without looking behind its header.
+            stream = _decompressor().decompressobj()
+            content: bytes = stream.decompress(view)
+            if not stream.eof or stream.unused_data:
+                raise IntegrityError("zstd: not exactly one whole frame")
+        else:
+            content = _decompressor().decompress(view, max_output_size=max(size, 1), allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise IntegrityError(f"zstd: {error}") from None
     if len(content) != size:

@@ -36,6 +36,9 @@ PALF_FILE_HEADER = 4096
 PALF_FILE_BYTES = (64 << 20) - PALF_FILE_HEADER
 """Log bytes in one file: LSN distance between the starts of two neighbouring files."""
 
+PALF_START_ACCUM = (1 << 64) - 1
+"""What the accumulated checksum of the very first group (LSN 0, log id 1) continues."""
+
 GROUP_HEADER = struct.Struct(">HhiQQQQQ")
 GROUP_IMAGE = struct.Struct("<HhiQQQQQ")
 GROUP_MAGIC = 0x4752
