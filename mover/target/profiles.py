@@ -21,6 +21,7 @@ class Profile:
     before and after as well.
     ``sorted_list``: ListObjectsV2 is in the order of UTF-8 bytes, as the API says; otherwise a listing is collected
     and sorted.
+    ``multipart_etag``: the ETag of a multipart object is the MD5 of its parts' MD5s, "-" and their number.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Profile:
     conditional_put: bool
     send_conditional: bool
     sorted_list: bool
+    multipart_etag: bool
     needs_endpoint: bool
     default_region: str | None = None  # None: from the chain
     min_part: int = 5 * MIB
@@ -40,12 +42,12 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("aws", "S3", "virtual", True, True, True, False),
+        Profile("aws", "S3", "virtual", True, True, True, True, False),
         # OSS knows only virtual-hosted addresses, and x-oss-forbid-overwrite in the place of If-None-Match.
-        Profile("oss", "OSS", "virtual", False, False, True, True, default_region="oss", min_part=MIB),
-        Profile("minio", "S3", "path", True, True, True, True, default_region="us-east-1"),
+        Profile("oss", "OSS", "virtual", False, False, True, False, True, min_part=MIB),
+        Profile("minio", "S3", "path", True, True, True, True, True, default_region="us-east-1"),
         # SeaweedFS lists directory by directory: "a/x" comes before "a.x", which is not the order of the keys.
-        Profile("seaweedfs", "S3", "path", True, True, False, True, default_region="us-east-1"),
-        Profile("generic", "S3", "path", False, True, False, True, default_region="us-east-1"),
+        Profile("seaweedfs", "S3", "path", True, True, False, True, True, default_region="us-east-1"),
+        Profile("generic", "S3", "path", False, True, False, False, True, default_region="us-east-1"),
     )
 }

@@ -18,45 +18,12 @@ from mover.target.profiles import MIB, PROFILES, Profile
 _HIDDEN = "***"
 # Values that may be shown. Everything else is hidden, so that a misspelled "acess_key" is hidden too.
 _SHOWN = frozenset(
-    [
-        "host",
-        "endpoint",
-        "region",
-        "profile",
-        "addressing",
-        "signature",
-        "part_size",
-        "concurrency",
-        "timeout",
-        "appid",
-        "delete_mode",
-        "checksum_type",
-        "data_dir",
-        "cluster",
-        "tenant",
-        "database",
-        "tenant_id",
-        "base_dir",
-        "version",
-        "uid",
-        "gid",
-    ]
+    {"host", "endpoint", "region", "profile", "addressing", "signature", "part_size", "concurrency", "timeout", "appid"}
+    | {"data_dir", "base_dir", "cluster", "tenant", "tenant_id", "database", "version", "uid", "gid"}
 )
 _OPTIONS = frozenset(
-    [
-        "host",
-        "endpoint",
-        "region",
-        "profile",
-        "addressing",
-        "signature",
-        "part_size",
-        "concurrency",
-        "access_id",
-        "access_key",
-        "session_token",
-        "appid",
-    ]
+    {"host", "endpoint", "region", "profile", "addressing", "signature", "part_size", "concurrency", "appid"}
+    | {"access_id", "access_key", "session_token"}
 )
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*\Z")
 _BUCKET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,254}\Z")
@@ -268,6 +235,8 @@ def _endpoint(url: str, profile: Profile, options: dict[str, str]) -> tuple[str 
         port = f":{parts.port}" if parts.port else ""
         endpoint = f"{parts.scheme}://s3.oss-{found[1]}{found[2] or ''}.aliyuncs.com{port}"
         region = options.get("region") or found[1]
+    if profile.name == "oss" and region is None:
+        raise _bad(url, "the region can not be read from its host", "add region=cn-hangzhou or the one it is in")
     return endpoint.rstrip("/"), region
 
 

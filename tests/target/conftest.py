@@ -1,8 +1,11 @@
 """Destinations to test: a directory, and a real S3 server that is started once."""
 
 import itertools
+import os
 
 import pytest
+import pytest_asyncio
+from weed import weed_server
 
 from mover.target.paths import is_temporary
 from mover.target.url import open_target
@@ -10,13 +13,37 @@ from mover.target.url import open_target
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(params=["file"])
-async def target(request, tmp_path):
-    opened = await open_target((tmp_path / "dest").as_uri())
-    try:
-        yield opened
-    finally:
-        await opened.aclose()
+@pytest.fixture(scope="session")
+def weed(tmp_path_factory):
+    """A SeaweedFS server, started by the first test that needs it."""
+    with weed_server(tmp_path_factory.mktemp("weed")) as server:
+        yield server
+
+
+@pytest.fixture
+def keys(weed, monkeypatch):
+    """The server's keys in the environment, where a user would put them."""
+    for name, value in weed.environment.items():
+        monkeypatch.setenv(name, value)
+    return weed
+
+
+@pytest_asyncio.fixture(params=["file", "s3-seaweedfs", "s3-generic"], scope="module", loop_scope="module")
+async def target(request, tmp_path_factory):
+    """One open destination per kind and module: making an S3 client costs half a second. Tests use ``base``."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "file":
+            url = (tmp_path_factory.mktemp("file") / "dest").as_uri()
+        else:
+            weed = request.getfixturevalue("weed")
+            for name, value in weed.environment.items():
+                patch.setenv(name, value)
+            url = weed.url("pre fix/root", profile=request.param.partition("-")[2], part_size="5M")
+        opened = await open_target(url)
+        try:
+            yield opened
+        finally:
+            await opened.aclose()
 
 
 @pytest.fixture
@@ -26,13 +53,17 @@ def base():
 
 
 @pytest.fixture
-def unfinished(target, base):
-    """What unfinished writes left under ``base``."""
+def unfinished(request, target, base):
+    """What unfinished writes left under ``base``: temporary files or multipart uploads."""
 
     async def look():
-        found = []
-        for _root, _dirs, files in (target._tree and __import__("os").walk(f"{target.path}/{base}")) or []:
-            found += [name for name in files if is_temporary(name)]
-        return found
+        if target.capabilities.append:
+            return [name for _, _, names in os.walk(f"{target.path}/{base}") for name in names if is_temporary(name)]
+        client = request.getfixturevalue("weed").client()
+        try:
+            uploads = client.list_multipart_uploads(Bucket=target.destination.bucket).get("Uploads", [])
+            return [item["Key"] for item in uploads if f"/{base}/" in item["Key"]]
+        finally:
+            client.close()
 
     return look

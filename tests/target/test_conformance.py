@@ -8,6 +8,8 @@ import pytest
 
 from mover.errors import TargetError, TargetExists, TargetNotFound
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 UNUSUAL_NAMES = [
     "plain",
     "with space",

@@ -1,0 +1,215 @@
+"""``s3://`` and ``oss://``: a prefix in a bucket of an object store."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+from mover.clock import Clock
+from mover.errors import TargetError, TargetExists, TargetNotFound
+from mover.target.base import Buffer, Capabilities, ObjectInfo
+from mover.target.paths import check_path, check_prefix
+from mover.target.s3_client import ATTEMPTS, S3Client
+from mover.target.s3_put import head, modified_us, new_nonce, put_whole, taken
+from mover.target.s3_writer import S3Writer
+from mover.target.url import ObjectDestination
+
+_RANGE = re.compile(r"bytes ([0-9]+)-([0-9]+)/([0-9]+|\*)\Z")
+
+
+class S3Target:
+    """An object store as a destination. See :class:`mover.target.base.Target` for the contract.
+
+    One session and one client for its life. No append: a name is written once.
+
+    Args:
+        destination: what the URL says.
+        clock: the waits between retries.
+        attempts: how often a request is tried in all.
+    """
+
+    def __init__(self, destination: ObjectDestination, *, clock: Clock | None = None, attempts: int = ATTEMPTS) -> None:
+        self.url = destination.url
+        self.destination = destination
+        profile = destination.profile
+        self.capabilities = Capabilities(
+            append=False, conditional_put=profile.conditional_put, device_type=profile.device_type
+        )
+        self._client = S3Client(destination, clock=clock, attempts=attempts)
+        self._buffers: list[bytearray] = []
+
+    def __repr__(self) -> str:
+        return f"<S3Target {self.url}>"
+
+    @property
+    def retries(self) -> int:
+        """Requests that had to be repeated so far."""
+        return self._client.retries
+
+    async def open(self) -> None:
+        """Make the client and prove that the bucket answers, with few tries: somebody is waiting."""
+        await self._client.open()
+        await self._look(attempts=3)
+
+    async def check(self) -> None:
+        await self._look(attempts=None)
+
+    async def put(self, path: str, data: Buffer, *, if_absent: bool = False) -> ObjectInfo:
+        content = memoryview(data).cast("B")
+        return await put_whole(self._client, check_path(path), content, nonce=new_nonce() if if_absent else None)
+
+    async def create(self, path: str) -> S3Writer:
+        if await head(self._client, path) is not None:
+            raise taken(self._client, path)
+        return S3Writer(self._client, path, self._buffers)
+
+    async def append(self, path: str, offset: int, data: Buffer) -> None:  # noqa: ARG002
+        raise TargetError(
+            f"can not append to {path!r}: {self.url} has no append",
+            hint="write a file of its own for each flush (capabilities.append)",
+            path=path,
+            offset=offset,
+        )
+
+    async def get(self, path: str, start: int = 0, length: int | None = None) -> bytes:
+        check_path(path)
+        if start < 0 or (length is not None and length <= 0):
+            # A request can not ask for nothing; the file and its size are looked at all the same.
+            size = (await self._existing(path)).size
+            if start < 0 or length != 0 or start > size:
+                raise _short(path, start, length, size)
+            return b""
+        return await self._fetch(path, start, length, None)
+
+    async def stream(
+        self, path: str, start: int = 0, length: int | None = None, chunk: int = 4 << 20
+    ) -> AsyncIterator[bytes]:
+        """The range in requests of about 4 MiB, one ahead of the reader; a file that changes meanwhile is an error."""
+        check_path(path)
+        found = await head(self._client, path)
+        if found is None:
+            raise TargetNotFound(f"no object {path!r} at {self.url}", path=path)
+        size = int(found["ContentLength"])
+        end = size if length is None else start + length
+        if start < 0 or end < start or end > size:
+            raise _short(path, start, length, size)
+        step = max(chunk, (4 << 20) // chunk * chunk)
+        etag = found.get("ETag")
+
+        def fetch(at: int) -> asyncio.Task[bytes]:
+            return asyncio.create_task(self._fetch(path, at, min(step, end - at), etag))
+
+        ahead = fetch(start) if start < end else None
+        offset = start
+        try:
+            while ahead is not None:
+                data = await ahead
+                offset += len(data)
+                ahead = fetch(offset) if offset < end else None
+                for at in range(0, len(data), chunk):
+                    yield data if len(data) <= chunk else data[at : at + chunk]
+        finally:
+            if ahead is not None:
+                ahead.cancel()
+                await asyncio.wait([ahead])
+                if not ahead.cancelled():
+                    ahead.exception()
+
+    async def stat(self, path: str) -> ObjectInfo | None:
+        found = await head(self._client, path)
+        return None if found is None else ObjectInfo(path, int(found["ContentLength"]), modified_us(found))
+
+    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        check_prefix(prefix)
+        if self.destination.profile.sorted_list:
+            async for info in self._pages(prefix):
+                yield info
+            return
+        everything = [info async for info in self._pages(prefix)]
+        everything.sort(key=lambda info: info.path.encode())
+        for info in everything:
+            yield info
+
+    async def delete(self, path: str) -> None:
+        try:
+            await self._client.call("delete_object", path, "delete", Key=self._client.key(path))
+        except TargetNotFound:  # some stores say so
+            return
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+        self._buffers.clear()
+
+    async def _look(self, attempts: int | None) -> None:
+        await self._client.call("list_objects_v2", "", "reach", attempts=attempts, MaxKeys=1, Prefix=self._root_prefix)
+
+    @property
+    def _root_prefix(self) -> str:
+        return f"{self.destination.prefix}/" if self.destination.prefix else ""
+
+    async def _existing(self, path: str) -> ObjectInfo:
+        info = await self.stat(path)
+        if info is None:
+            raise TargetNotFound(f"no object {path!r} at {self.url}", path=path)
+        return info
+
+    async def _fetch(self, path: str, start: int, length: int | None, etag: str | None) -> bytes:
+        """Exactly this range. ``length`` is None or positive; with ``etag`` only of this version."""
+        parameters: dict[str, Any] = {"Key": self._client.key(path)}
+        ranged = start > 0 or length is not None
+        if ranged:
+            parameters["Range"] = f"bytes={start}-" if length is None else f"bytes={start}-{start + length - 1}"
+        if etag is not None:
+            parameters["IfMatch"] = etag
+        try:
+            response = await self._client.call(
+                "get_object", path, "read", read=True, size=length or 1 << 30, **parameters
+            )
+        except TargetExists as error:  # 412 of IfMatch
+            raise TargetError(f"{path!r} at {self.url} changed while it was read", path=path) from error
+        except TargetError as error:
+            if error.where.get("s3_code") not in ("InvalidRange", "416"):
+                raise
+            size = (await self._existing(path)).size
+            if length is None and start == size:
+                return b""
+            raise _short(path, start, length, size) from error
+        data: bytes = response["Body"]
+        total = len(data)
+        if ranged:
+            found = _RANGE.match(str(response.get("ContentRange", "")))
+            if found is None or int(found[1]) != start:
+                if not data and length is None:  # an empty rest, as some stores answer it
+                    return data
+                message = f"{self.url} did not answer with the range of {path!r} that was asked for"
+                raise TargetError(message, hint="this store does not know ranged reads", path=path, offset=start)
+            total = int(found[3]) if found[3] != "*" else start + len(data)
+        wanted = total - start if length is None else length
+        if len(data) != wanted or len(data) != int(response.get("ContentLength", len(data))):
+            raise _short(path, start, length, total)
+        return data
+
+    async def _pages(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        root = self._root_prefix
+        parameters: dict[str, Any] = {"Prefix": root + prefix}
+        while True:
+            page = await self._client.call("list_objects_v2", prefix, "list", **parameters)
+            for item in page.get("Contents", ()):
+                key = str(item["Key"])
+                # Other programs make "directories" of empty objects.
+                if key.startswith(root + prefix) and not key.endswith("/"):
+                    yield ObjectInfo(key[len(root) :], int(item["Size"]), modified_us(item))
+            token = page.get("NextContinuationToken")
+            if not page.get("IsTruncated"):
+                return
+            if not token or token == parameters.get("ContinuationToken"):
+                raise TargetError(f"{self.url} broke off a listing of {prefix!r} without a way to go on", path=prefix)
+            parameters["ContinuationToken"] = token
+
+
+def _short(path: str, start: int, length: int | None, size: int) -> TargetError:
+    until = "the end" if length is None else start + length
+    message = f"{path!r} ends at {size}; bytes {start} to {until} were asked for"
+    return TargetError(message, hint="the object was cut short at the destination", path=path, offset=start)
