@@ -110,9 +110,13 @@ def lz4_decompress(data: Buffer, size: int) -> bytes:
     check_claim("lz4", len(view), size, LZ4_MAX_RATIO)
     if max(len(view), size) > LZ4_MAX_INPUT:
         raise IntegrityError(f"lz4: a block holds at most {LZ4_MAX_INPUT} bytes")
+    if size == 0:
+        # python-lz4 does not take a buffer of 0; liblz4 accepts one block for it.
+        if bytes(view) != b"\0":
+            raise IntegrityError("lz4: not a block of 0 bytes")
+        return b""
     try:
-        # One byte of room more than the content: python-lz4 refuses a buffer of 0.
-        content: bytes = lz4.block.decompress(view, uncompressed_size=size + 1)
+        content: bytes = lz4.block.decompress(view, uncompressed_size=size)
     except (lz4.block.LZ4BlockError, ValueError) as error:
         raise IntegrityError(f"lz4: {error}") from None
     if len(content) != size:

@@ -86,7 +86,7 @@ def test_bad_contents_are_named():
 def test_a_flipped_bit_under_the_checksum_is_found(draw):
     payload = sstable(b"rows" * 50)
     data = bytearray(block(1, payload, tail=b"stale"))
-    at = draw.draw(st.integers(0, 24 + len(payload) - 1))
+    at = draw.draw(st.integers(0, 24 + len(payload) - 1).filter(lambda at: not 12 <= at < 16))  # all but the type
     data[at] ^= 1 << draw.draw(st.integers(0, 7))
     assert not same("macroblock_check", data).ok
 

@@ -1,0 +1,58 @@
+# Everything is built into .venv at the project root. `make demo` and `make test` are all a newcomer needs.
+#
+#   make demo    the whole story on a real engine: archive, back up, restore to a moment, boot, compare
+#   make test    all tests, and the kernel's once more without the native extension
+#   make lint    ruff and mypy
+#   make soak    the long sweeps
+#   make build   the environment and the extension only
+#   make clean   removes what was built; .venv too
+#
+# PYTHON=python3.12 picks an interpreter (3.11 or newer). MOVER_PURE=1 builds without the extension, MOVER_DEBUG=1 with
+# line tracing and bounds checks.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+PYTEST := $(BIN)/python -m pytest
+NATIVE_SOURCES := setup.py $(wildcard _native/*.pyx _native/*.pxd _native/*.h)
+
+.DELETE_ON_ERROR:
+.PHONY: demo test lint soak build clean
+
+demo: build
+	$(BIN)/python -m mover demo
+
+test: build
+	$(PYTEST) -m "not soak"
+	MOVER_PURE=1 $(PYTEST) -q tests/kernel tests/media
+
+lint: build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+soak: build
+	$(PYTEST) -m soak
+
+build: $(STAMPS)/installed
+
+# A wheel build needs the headers; the engine needs nothing more. Only what is missing is installed.
+$(STAMPS)/system:
+	PYTHON="$(PYTHON)" tools/system-packages
+	@mkdir -p $(STAMPS)
+	@touch $@
+
+$(STAMPS)/venv: $(STAMPS)/system
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@mkdir -p $(STAMPS)
+	@touch $@
+
+$(STAMPS)/installed: $(STAMPS)/venv pyproject.toml $(NATIVE_SOURCES)
+	$(BIN)/python -m pip install --quiet --editable '.[demo]' --group test --group lint
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist mover.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -f mover/_native/*.so _native/*.c _native/*.html
