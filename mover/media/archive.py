@@ -214,9 +214,12 @@ class ArchiveBlock:
         return self.offset + self.size
 
     def raw(self) -> bytes:
-        """The log entries. Raises IntegrityError (FormatError for a broken chunk)."""
+        """The log entries. Raises IntegrityError (FormatError for a broken chunk).
+
+        ``input_bytes`` must match, unless it is 0 as OceanBase may leave it.
+        """
         raw = unpack_payload(self.payload, offset=self.offset + BLOCK_META_SIZE)
-        if len(raw) != self.meta.input_bytes:
+        if self.meta.input_bytes not in (0, len(raw)):
             raise FormatError(
                 f"bad archive block at offset {self.offset}: expected {self.meta.input_bytes} raw bytes,"
                 f" found {len(raw)}",
