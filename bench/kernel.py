@@ -17,7 +17,7 @@ from palf_log import LogWriter
 from twins import PURE, TWINS
 
 BLOCK = 2 << 20
-WORDS = [
+WORDS = [b"archive", b"block", b"commit", b"epoch", b"frame", b"group", b"index", b"macro", b"round", b"tenant"]
     "archive",
     "block",
     "commit",
@@ -45,7 +45,7 @@ def rows() -> bytes:
     out = bytearray()
     while len(out) < BLOCK:
         out += rng.getrandbits(32).to_bytes(8, "big") + rng.randbytes(12)
-        out += " ".join(rng.choices(WORDS, k=12)).encode() + str(rng.random()).encode()
+        out += b" ".join(rng.choices(WORDS, k=12)) + str(rng.random()).encode()
     return bytes(out[:BLOCK])
 
 
