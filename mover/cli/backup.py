@@ -1,0 +1,146 @@
+"""`mover backup`: data backups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mover.cli.command import Group
+from mover.cli.invocation import Invocation
+from mover.cli.job import DONE, PARTLY, with_session
+from mover.cli.output import print_json, warn
+from mover.cli.runner import Control
+from mover.errors import PreconditionError
+
+if TYPE_CHECKING:
+    from mover.rootservice.session import Session
+
+
+@click.group(
+    "backup",
+    cls=Group,
+    help="""Take data backups while the database runs.
+
+A full stores every block in use; an incremental stores what is new or changed since the set before it, and becomes a
+full when there is none. Both need an archive round that is DOING (error -9040 otherwise). A set is reported as
+restorable once the archive has passed its end.""",
+    examples=(
+        "mover backup full        --source seekdb:///srv/seekdb --dest file:///mnt/backup",
+        "mover backup incremental --source seekdb:///srv/seekdb --dest file:///mnt/backup",
+    ),
+)
+def command() -> None:
+    """See help."""
+
+
+_plan = click.option("--plan", is_flag=True, help="Say what would be read and stored; write nothing.")
+_tenant = click.option(
+    "--tenant", "tenants", multiple=True, metavar="NAME|ID", help="Only this tenant; may be repeated."
+)
+
+
+@command.command(
+    "full",
+    help="Back up every block in use.",
+    examples=(
+        "mover backup full --source seekdb:///srv/seekdb --dest file:///mnt/backup",
+        "mover backup full --plan --json",
+    ),
+)
+@_plan
+@_tenant
+@click.pass_obj
+def full(invocation: Invocation, plan: bool, tenants: tuple[str, ...]) -> int:
+    return _back_up(invocation, incremental=False, plan=plan, tenants=tenants)
+
+
+@command.command(
+    "incremental",
+    short_help="Back up what changed since the latest set.",
+    help="Back up what changed since the latest set, and point at its bytes for the rest.",
+    examples=("mover backup incremental --source seekdb:///srv/seekdb --dest file:///mnt/backup",),
+)
+@_plan
+@_tenant
+@click.pass_obj
+def incremental(invocation: Invocation, plan: bool, tenants: tuple[str, ...]) -> int:
+    return _back_up(invocation, incremental=True, plan=plan, tenants=tenants)
+
+
+@command.command(
+    "cancel",
+    short_help="Ask a running backup to stop.",
+    help="Ask a running backup to stop, wherever it runs. It cleans up; earlier sets are not touched.",
+    examples=("mover backup cancel --dest file:///mnt/backup",),
+)
+@click.pass_obj
+def cancel(invocation: Invocation) -> int:
+    return _ask(invocation, "cancel", need_source=False)
+
+
+@command.command(
+    "resume",
+    help="Go on with a backup that was interrupted.",
+    examples=("mover backup resume --source seekdb:///srv/seekdb --dest file:///mnt/backup",),
+)
+@click.pass_obj
+def resume(invocation: Invocation) -> int:
+    return _ask(invocation, "resume", need_source=True)
+
+
+@command.command(
+    "status",
+    help="Show the state of the backup job and its latest set.",
+    examples=("mover backup status --dest file:///mnt/backup",),
+)
+@click.pass_obj
+def status(invocation: Invocation) -> int:
+    return _ask(invocation, "status", need_source=False)
+
+
+def _back_up(invocation: Invocation, *, incremental: bool, plan: bool, tenants: tuple[str, ...]) -> int:
+    async def body(session: Session, control: Control) -> Any:
+        from mover.rootservice import backup
+
+        await _require_tenants(session, tenants)
+        with control.graceful() as stop:
+            return await backup.run(session, incremental=incremental, plan=plan, stop=stop)
+
+    view = with_session(invocation, body, need_source=True).value
+    _show(invocation, view.as_json())
+    for warning in view.warnings:
+        warn(f"warning: {warning}", invocation.redactor)
+    return DONE if plan or view.restorable else PARTLY
+
+
+async def _require_tenants(session: Session, tenants: tuple[str, ...]) -> None:
+    """Refuse a tenant that the source has not, before anything is done for one that it has."""
+    identity = await session.store.identity()
+    for tenant in tenants:
+        if tenant not in {str(identity.tenant_id), identity.tenant_name}:
+            raise PreconditionError(
+                f"the source has no tenant {tenant!r}",
+                hint=f"It has tenant {identity.tenant_id}, named {identity.tenant_name!r}.",
+            )
+
+
+def _ask(invocation: Invocation, verb: str, *, need_source: bool) -> int:
+    async def body(session: Session, _control: Control) -> Any:
+        from mover.rootservice import backup
+
+        return await getattr(backup, verb)(session)
+
+    outcome = with_session(invocation, body, need_source=need_source)
+    _show(invocation, outcome.value.as_json())
+    return outcome.status(DONE)
+
+
+def _show(invocation: Invocation, entry: Mapping[str, Any]) -> None:
+    if invocation.json:
+        print_json(entry, invocation.redactor)
+    elif not invocation.quiet:
+        from mover.cli.render import show_facts
+
+        show_facts(invocation, entry)

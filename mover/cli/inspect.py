@@ -1,0 +1,58 @@
+"""`mover inspect`: decode any media file or tree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from mover.cli.command import Command
+from mover.cli.invocation import Invocation
+from mover.cli.output import print_json, say
+from mover.cli.progress import Display
+from mover.cli.runner import Control, run_job
+
+
+@click.command(
+    "inspect",
+    cls=Command,
+    short_help="Decode a media file or a whole tree.",
+    help="""Decode a file of a backup tree, or every file below a directory.
+
+PATH is a local path, a URL, or with --dest a path below the destination. One line per file says what it is;
+--records shows each record in it.""",
+    examples=(
+        "mover inspect /mnt/backup/seekdb/1/incarnation_1/1/data/tenant_data_backup_info",
+        "mover inspect s3://bucket/backup --records --json",
+    ),
+)
+@click.argument("path", metavar="URL-OR-PATH")
+@click.option("--records", is_flag=True, help="Every record of every file; with --json one line each.")
+@click.pass_obj
+def command(invocation: Invocation, path: str, records: bool) -> int:
+    settings = invocation.settings()
+    files: list[dict[str, Any]] = []
+
+    async def body(_control: Control) -> None:
+        from mover.recovery.inspect import inspect_path
+
+        async for entry in inspect_path(settings, path, records=records):
+            if not invocation.json:
+                _say(invocation, entry)
+            elif records:
+                print_json(entry, invocation.redactor)
+            else:
+                files.append(entry)
+
+    outcome = run_job(body, Display())
+    if invocation.json and not records:
+        print_json({"files": files}, invocation.redactor)
+    return outcome.status(0)
+
+
+def _say(invocation: Invocation, entry: dict[str, Any]) -> None:
+    head = " ".join(str(entry[key]) for key in ("path", "offset", "kind") if entry.get(key) is not None)
+    rest = {key: value for key, value in entry.items() if key not in {"path", "offset", "kind"} and value is not None}
+    say(
+        ": ".join(filter(None, (head, ", ".join(f"{key}={value}" for key, value in rest.items())))), invocation.redactor
+    )

@@ -1,0 +1,54 @@
+"""A command that works on a session: settings, display, session and signals put together."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from mover.cli.invocation import Invocation
+from mover.cli.progress import Display, JsonLines, Lines, Live
+from mover.cli.runner import Control, Outcome, run_job
+
+if TYPE_CHECKING:
+    from mover.rootservice.session import Session
+
+T = TypeVar("T")
+Body = Callable[["Session", Control], Awaitable[T]]
+
+# Exit statuses that are no error's.
+DONE, PARTLY, INTEGRITY = 0, 3, 5
+
+
+def display_for(invocation: Invocation, *, stream: bool = False) -> Display:
+    """How this run shows progress: not at all, as JSON lines of a stream, live on a terminal, or line by line."""
+    interval = invocation.settings().progress_interval
+    if invocation.json and stream:
+        return JsonLines(interval, invocation.redactor)
+    if invocation.quiet:
+        return Display()
+    if sys.stderr.isatty():
+        return Live(invocation.redactor)
+    return Lines(interval, invocation.redactor)
+
+
+def with_session(
+    invocation: Invocation, body: Body[T], *, need_source: bool, silent: bool = False, stream: bool = False
+) -> Outcome[T]:
+    """Run ``body(session, control)``.
+
+    Args:
+        need_source: the store must be given and open.
+        silent: a look-up that is over before progress would help.
+        stream: events are JSON lines on stdout when ``--json`` is given.
+    """
+    settings = invocation.settings("dest", *(["source"] if need_source else []))
+    display = Display() if silent else display_for(invocation, stream=stream)
+
+    async def whole(control: Control) -> T:
+        from mover.rootservice.session import open_session
+
+        async with open_session(settings, need_source=need_source, emit=display.emit) as session:
+            return await body(session, control)
+
+    return run_job(whole, display)
