@@ -15,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 PYTEST := $(BIN)/python -m pytest
-NATIVE_SOURCES := setup.py $(wildcard _native/*.pyx _native/*.pxd _native/*.h)
+NATIVE_SOURCES := setup.py $(wildcard _native/*.pyx _native/*.pxd _native/*.h _native/xxh3_avx2.c)
 
 .DELETE_ON_ERROR:
 .PHONY: demo test lint soak build clean
@@ -55,4 +55,4 @@ $(STAMPS)/installed: $(STAMPS)/venv pyproject.toml $(NATIVE_SOURCES)
 
 clean:
 	rm -rf $(VENV) build dist mover.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	rm -f mover/_native/*.so _native/*.c _native/*.html
+	rm -f mover/_native/*.so

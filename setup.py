@@ -25,6 +25,7 @@ SOURCES = Path("_native")
 
 # Libraries that each module links with; xxhash is compiled in from its header.
 MODULES = {"checksum": [], "codec": ["zstd", "lz4", "pthread"], "macroblock": [], "palf": []}
+C_SOURCES = {"checksum": ["xxh3_avx2.c"]}
 # Headers, and the Debian packages that have them.
 PACKAGES = {
     "Python.h": "python3-dev",
@@ -87,7 +88,7 @@ def extensions() -> list[Extension]:
     modules = [
         Extension(
             f"mover._native.{name}",
-            [str(SOURCES / f"{name}.pyx")],
+            [str(SOURCES / f"{name}.pyx"), *(str(SOURCES / extra) for extra in C_SOURCES.get(name, ()))],
             include_dirs=[str(SOURCES)],
             libraries=libraries,
             define_macros=macros,

@@ -9,19 +9,21 @@ from xxhash3 cimport (
     XXH128_canonical_t,
     XXH128_canonicalFromHash,
     XXH128_hash_t,
-    XXH3_128bits,
     XXH3_128bits_digest,
     XXH3_128bits_reset,
-    XXH3_128bits_update,
     XXH3_createState,
     XXH3_freeState,
     XXH3_state_t,
+    mover_xxh3,
+    mover_xxh3_setup,
+    mover_xxh3_update,
 )
 
 # Below this the work is shorter than handing the GIL over and getting it back.
 cdef Py_ssize_t NOGIL_FROM = 8192
 
 mover_crc_setup()
+mover_xxh3_setup()
 
 
 cdef bytes canonical(XXH128_hash_t value):
@@ -52,9 +54,9 @@ def xxh3_128(data):
     try:
         if view.len >= NOGIL_FROM:
             with nogil:
-                value = XXH3_128bits(view.buf, <size_t>view.len)
+                value = mover_xxh3(view.buf, <size_t>view.len)
         else:
-            value = XXH3_128bits(view.buf, <size_t>view.len)
+            value = mover_xxh3(view.buf, <size_t>view.len)
     finally:
         PyBuffer_Release(&view)
     return canonical(value)
@@ -79,9 +81,9 @@ cdef class Xxh3_128:
         try:
             if view.len >= NOGIL_FROM:
                 with nogil:
-                    XXH3_128bits_update(self.state, view.buf, <size_t>view.len)
+                    mover_xxh3_update(self.state, view.buf, <size_t>view.len)
             else:
-                XXH3_128bits_update(self.state, view.buf, <size_t>view.len)
+                mover_xxh3_update(self.state, view.buf, <size_t>view.len)
         finally:
             PyBuffer_Release(&view)
 

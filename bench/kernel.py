@@ -18,25 +18,6 @@ from twins import PURE, TWINS
 
 BLOCK = 2 << 20
 WORDS = [b"archive", b"block", b"commit", b"epoch", b"frame", b"group", b"index", b"macro", b"round", b"tenant"]
-    "archive",
-    "block",
-    "commit",
-    "data",
-    "epoch",
-    "frame",
-    "group",
-    "header",
-    "index",
-    "key",
-    "log",
-    "meta",
-    "node",
-    "page",
-    "round",
-    "set",
-    "table",
-    "undo",
-]
 
 
 def rows() -> bytes:
