@@ -124,8 +124,8 @@ def recoverable(tenant_id: int, sets: Sequence[SetSpan], rounds: Sequence[RoundS
             reason = f"round {found.round_id}: log is archived, but no complete backup set lies in this round"
             holes.append(Hole(tenant_id, found.start_scn, found.checkpoint_scn, reason))
         if found.gap:
-            after = min((r.start_scn for r in rounds if r.round_id > found.round_id), default=0)
-            holes.append(Hole(tenant_id, found.checkpoint_scn, after, f"round {found.round_id}: {found.gap}"))
+            resumed = min((r.start_scn for r in rounds if r.round_id > found.round_id), default=0)
+            holes.append(Hole(tenant_id, found.checkpoint_scn, resumed, f"round {found.round_id}: {found.gap}"))
     ordered = sorted(rounds, key=lambda r: r.round_id)
     for before, after in itertools.pairwise(ordered):
         if not before.gap and before.checkpoint_scn < after.start_scn:

@@ -1,0 +1,280 @@
+"""A PG's part of a backup set: macro files, macro index, meta files, and last the manifest that vouches for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from mover.datapath.compression import Compression
+from mover.datapath.packer import MacroFiles
+from mover.datapath.pipeline import PackCounters, pack_blocks
+from mover.errors import IntegrityError
+from mover.kernel import xxh3_128
+from mover.media.macro import MacroIndex, MacroIndexWriter, group_key
+from mover.media.manifest import ManifestRoot, ManifestWriter, SetFacts
+from mover.media.meta import (
+    MetaType,
+    MetaWriter,
+    StoreExtents,
+    catalog_bodies,
+    encode_description,
+    extent_bodies,
+)
+from mover.media.pg import PGKey
+from mover.repository.placement import Placement, WrittenFile
+from mover.repository.sets import LoadedSet, manifest_block
+from mover.repository.tree import Repository
+from mover.store.base import Capture, CaptureResult, StoreIdentity
+
+BLOCK_FILE = "sstable/block_file"
+
+
+@dataclass(frozen=True, slots=True)
+class SetJob:
+    """What is decided about a set before a byte is read. ``task_id`` is the number in meta file names."""
+
+    full_set: int
+    backup_set_id: int
+    prev_set: int  # 0 for a full
+    backup_type: int
+    task_id: int
+    log_round: int
+    started_us: int
+    compression: Compression
+    depth: int  # blocks in flight
+
+
+@dataclass(frozen=True, slots=True)
+class SetReceipt:
+    """What was written."""
+
+    facts: SetFacts
+    counters: PackCounters
+    macro_block_count: int
+    reused_macro_block_count: int
+    meta_bytes: int
+    output_bytes: int
+    root: ManifestRoot
+
+
+class SetWriter:
+    """Writes one PG of one set. Nothing it writes has a name that an earlier attempt used."""
+
+    def __init__(self, repository: Repository, identity: StoreIdentity, job: SetJob, threads: Executor) -> None:
+        self._repository = repository
+        self._identity = identity
+        self._job = job
+        self._threads = threads
+        self._files: list[WrittenFile] = []
+
+    async def write(
+        self,
+        capture: Capture,
+        previous: LoadedSet | None,
+        *,
+        now_us: Callable[[], int],
+        progress: Callable[[PackCounters], None],
+        phase: Callable[[str], None],
+    ) -> SetReceipt:
+        """Copy the PG. On return everything is durable, the manifest included.
+
+        Args:
+            previous: the set an incremental builds on.
+            now_us: the clock, for the set's end.
+            progress, phase: told how far it is.
+        """
+        job, layout, tenant, pg = self._job, self._repository.layout, self._repository.tenant_id, self._identity.pg
+        before = previous.by_index() if previous else {}
+        counters = PackCounters()
+
+        def count(now: PackCounters) -> None:
+            nonlocal counters
+            counters = now
+            progress(now)
+
+        macro_files = MacroFiles(
+            self._repository.target,
+            lambda sub: layout.macro_block(tenant, job.full_set, pg, job.backup_set_id, sub),
+            job.backup_set_id,
+            threads=self._threads,
+        )
+        phase("blocks")
+        packed = await pack_blocks(
+            capture.blocks({index: placement.identity for index, placement in before.items()}),
+            macro_files,
+            compression=job.compression,
+            previous=before,
+            threads=self._threads,
+            depth=job.depth,
+            progress=count,
+        )
+        result = capture.result
+        missing = sorted(result.live - packed.keys())
+        if missing:
+            raise IntegrityError(f"PG {pg}: {len(missing)} live blocks were never captured, the first is {missing[0]}")
+        placements = _ordered([packed[index] for index in result.live])
+        self._files.extend(macro_files.files)
+        phase("meta")
+        await self._write_index(placements, result)
+        meta_bytes = await self._write_meta(result)
+        reused = sum(placement.backup_set_id != job.backup_set_id for placement in placements)
+        facts = self._facts(result, now_us(), reused, counters)
+        root = await self._write_manifest(facts, placements, self._reused_files(placements, previous))
+        return SetReceipt(
+            facts=facts,
+            counters=counters,
+            macro_block_count=len(placements),
+            reused_macro_block_count=reused,
+            meta_bytes=meta_bytes,
+            output_bytes=sum(file.size for file in self._files),
+            root=root,
+        )
+
+    async def _put(self, path: str, data: bytes) -> None:
+        info = await self._repository.target.put(path, data, if_absent=True)
+        digest = await asyncio.to_thread(xxh3_128, data)
+        self._files.append(WrittenFile(path, info.size, digest))
+
+    async def _write_index(self, placements: list[Placement], result: CaptureResult) -> None:
+        job, pg = self._job, self._identity.pg
+        data = await asyncio.to_thread(_index_bytes, placements, pg, result.end_scn)
+        path = self._repository.layout.macro_block_index(
+            self._repository.tenant_id, job.full_set, pg, job.backup_set_id
+        )
+        await self._put(path, data)
+
+    async def _write_meta(self, result: CaptureResult) -> int:
+        """Meta is always backed up in full. Returns the bytes of store files in it."""
+        job, layout, tenant = self._job, self._repository.layout, self._repository.tenant_id
+        writer = MetaWriter(self._identity.pg, job.task_id)
+        description = {
+            "engine": self._identity.kind,
+            "engine_version": self._identity.version,
+            "block_file_size": result.block_file_size,
+            "start_lsn": result.start_lsn,
+            "end_lsn": result.end_lsn,
+            "end_scn": result.end_scn,
+            "parameters": dict(self._identity.parameters),
+        }
+        writer.add(MetaType.SET_DESCRIPTION, encode_description(description))
+        read = 0
+        for file in result.files:
+            kind = MetaType.SUPERBLOCKS if file.path == BLOCK_FILE else MetaType.STORE_FILE
+            read += sum(len(data) for _, data in file.extents)
+            for body in extent_bodies(StoreExtents(file.path, file.size, file.extents)):
+                writer.add(kind, body)
+        for body in catalog_bodies(result.tables):
+            writer.add(MetaType.TABLE_CATALOG, body)
+        meta, index = writer.finish()
+        await self._put(layout.meta_file(tenant, job.full_set, job.backup_set_id, job.task_id), meta)
+        await self._put(layout.meta_index_file(tenant, job.full_set, job.backup_set_id, job.task_id), index)
+        return read
+
+    def _reused_files(self, placements: list[Placement], previous: LoadedSet | None) -> list[tuple[str, int, bytes]]:
+        """Rows of the older sets' macro files that this set points into."""
+        if previous is None:
+            return []
+        layout, tenant, job = self._repository.layout, self._repository.tenant_id, self._job
+        used = {(p.backup_set_id, p.sub_task_id) for p in placements if p.backup_set_id != job.backup_set_id}
+        wanted = {
+            layout.relative(layout.macro_block(tenant, job.full_set, self._identity.pg, set_id, sub))
+            for set_id, sub in used
+        }
+        rows = [(file.path, file.size, file.digest) for file in previous.files if file.path in wanted]
+        if len(rows) != len(wanted):
+            raise IntegrityError(
+                f"{previous.manifest_path}: set {previous.facts.backup_set_id} points into files its manifest lacks",
+                path=previous.manifest_path,
+            )
+        return rows
+
+    async def _write_manifest(
+        self, facts: SetFacts, placements: list[Placement], reused: list[tuple[str, int, bytes]]
+    ) -> ManifestRoot:
+        job, layout = self._job, self._repository.layout
+
+        def build() -> tuple[bytes, ManifestRoot]:
+            writer = ManifestWriter(facts)
+            writer.add_blocks(manifest_block(placement) for placement in placements)
+            for file in self._files:
+                writer.add_file(layout.relative(file.path), file.size, file.digest)
+            for path, size, digest in reused:
+                writer.add_file(path, size, digest)
+            data = writer.finish()
+            assert writer.root is not None
+            return data, writer.root
+
+        data, root = await asyncio.to_thread(build)
+        path = layout.manifest(self._repository.tenant_id, job.full_set, job.backup_set_id)
+        await self._repository.target.put(path, data, if_absent=True)
+        self._files.append(WrittenFile(path, len(data), b""))
+        return root
+
+    def _facts(self, result: CaptureResult, finished_us: int, reused: int, counters: PackCounters) -> SetFacts:
+        job, identity = self._job, self._identity
+        return SetFacts(
+            cluster_name=identity.cluster_name,
+            cluster_id=identity.cluster_id,
+            tenant_id=identity.tenant_id,
+            tenant_name=identity.tenant_name,
+            pg=identity.pg,
+            full_backup_set_id=job.full_set,
+            backup_set_id=job.backup_set_id,
+            prev_backup_set_id=job.prev_set,
+            backup_type=job.backup_type,
+            engine=identity.kind,
+            engine_version=identity.version,
+            start_lsn=result.start_lsn,
+            end_lsn=result.end_lsn,
+            end_scn=result.end_scn,
+            block_file_size=result.block_file_size,
+            log_round=job.log_round,
+            started_us=job.started_us,
+            finished_us=finished_us,
+            compression=job.compression.label,
+            parameters=dict(identity.parameters),
+            proof=dict(result.proof),
+            extra={"reused_macro_block_count": reused, "read_bytes": counters.read_bytes},
+        )
+
+    async def write_lists(self, extra: Mapping[str, bytes]) -> None:
+        """Write the small files that stand beside the meta files; they enter the manifest like all others."""
+        for path, data in extra.items():
+            await self._put(path, data)
+
+
+def _ordered(placements: list[Placement]) -> list[Placement]:
+    """The order of index and manifest: tablets ascending, then the other kinds; within each by block index."""
+    return sorted(
+        placements, key=lambda p: (p.identity.kind, p.identity.tablet_id if p.identity.kind == 1 else 0,
+                                   p.identity.block_index)
+    )  # fmt: skip
+
+
+def _index_bytes(placements: list[Placement], pg: PGKey, snapshot: int) -> bytes:
+    """The macro index: one group per tablet for sstable blocks, one per other kind."""
+    groups: dict[tuple[int, int], list[Placement]] = {}
+    for placement in placements:
+        identity = placement.identity
+        groups.setdefault((identity.kind, identity.tablet_id if identity.kind == 1 else 0), []).append(placement)
+    writer = MacroIndexWriter()
+    for (kind, tablet_id), members in groups.items():
+        key = group_key(pg, kind=kind, tablet_id=tablet_id, snapshot_version=snapshot)
+        writer.group(key, (_entry(number, member) for number, member in enumerate(members)), len(members))
+    return writer.finish()
+
+
+def _entry(number: int, placement: Placement) -> MacroIndex:
+    identity = placement.identity
+    data_block = identity.kind == 1
+    return MacroIndex(
+        sstable_macro_index=number,
+        data_version=identity.logical_version if data_block else placement.backup_set_id,
+        data_seq=identity.data_seq if data_block else identity.block_index,
+        backup_set_id=placement.backup_set_id,
+        sub_task_id=placement.sub_task_id,
+        offset=placement.offset,
+        data_length=placement.length,
+    )

@@ -1,0 +1,316 @@
+"""BACKUP DATABASE and BACKUP INCREMENTAL DATABASE: preconditions, numbering, the task, the archive gate, publication.
+
+Order: the set is announced as DOING before a byte of it is written, its bytes and its manifest become durable, the
+archive passes its end, and only then it is SUCCESS. A run that dies leaves a DOING entry, which the next run turns into
+FAILED and clears away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mover.errors import OB_BACKUP_CAN_NOT_START, Cancelled, MoverError, PreconditionError, StateError
+from mover.events import Notice, Phase, Progress
+from mover.executor.base import AttemptId, Batch, BatchDone, BatchFailed, ExecutorEvent, TaskProgress
+from mover.executor.local import LOCAL_HOST, LocalExecutor
+from mover.media.archive_info import ArchiveRound, ArchiveStatus, current_round
+from mover.media.backup_info import (
+    COMPATIBLE_310,
+    BackupInfo,
+    BackupStatus,
+    BackupType,
+    begin_backup,
+    finish_backup,
+    last_success,
+    next_set_id,
+)
+from mover.media.set_info import BackupSetInfo, append_set_info, encode_set_infos
+from mover.repository.archive_state import load_record, load_rounds
+from mover.repository.remains import remove_remains
+from mover.repository.sets import (
+    LoadedSet,
+    load_cluster_infos,
+    load_infos,
+    load_set,
+    load_set_infos,
+    publish_infos,
+)
+from mover.rootservice import archive
+from mover.rootservice.backup_task import BackupTask, run_pg_task
+from mover.rootservice.lease import Lease
+from mover.rootservice.session import Session
+from mover.rootservice.tenant_files import cluster_version, write_tenant_files
+from mover.rootservice.views import SetView, set_view_of
+from mover.store.base import StoreIdentity
+
+ARCHIVE_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class BackupPlan:
+    """What a backup would do; nothing was written."""
+
+    tenant_id: int
+    backup_set_id: int
+    full_backup_set_id: int
+    prev_backup_set_id: int
+    backup_type: str
+    reason: str
+    path: str
+    restorable: bool = True
+    warnings: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        plan = dataclasses.asdict(self)
+        del plan["restorable"], plan["warnings"]
+        return {"plan": plan}
+
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """The set that will be made."""
+
+    info: BackupInfo
+    previous: LoadedSet | None
+    stale: tuple[BackupInfo, ...]  # backups whose coordinator died
+    reason: str
+
+
+async def run(session: Session, *, incremental: bool, plan: bool, stop: asyncio.Event) -> SetView | BackupPlan:
+    """Take a backup of the tenant.
+
+    Args:
+        incremental: store only what changed since the last successful set; a full when there is none.
+        plan: only say what would be done.
+        stop: set it to cancel: everything written is removed and Cancelled is raised.
+
+    Raises:
+        PreconditionError: -9040 when no archive round is DOING, -9036 when another backup runs.
+    """
+    async with session.lease("backup", floor=await _epoch_floor(session)) as lease:
+        round_info = await _require_archive(session)
+        decision = await _decide(session, incremental)
+        repository, info = session.repository, decision.info
+        if plan:
+            return BackupPlan(
+                tenant_id=repository.tenant_id,
+                backup_set_id=info.inc_backup_set_id,
+                full_backup_set_id=info.full_backup_set_id,
+                prev_backup_set_id=info.prev_inc_backup_set_id,
+                backup_type=BackupType(info.backup_type).letter,
+                reason=decision.reason,
+                path=repository.layout.backup_dir(
+                    repository.tenant_id, info.full_backup_set_id, info.inc_backup_set_id
+                ),
+            )
+        if decision.reason:
+            session.emit(Notice("backup", decision.reason))
+        for stale in decision.stale:
+            removed = await remove_remains(repository, stale)
+            text = f"backup set {stale.inc_backup_set_id} was never finished: {removed} files of it removed"
+            session.emit(Notice("backup", text))
+        identity = await session.store.identity()
+        lease.check()
+        await publish_infos(repository, begin_backup(await load_infos(repository), info))
+        await write_tenant_files(repository, identity, info)
+        task = BackupTask(session, lease, identity, info, decision.previous, round_info.round_id)
+        await task.begin()
+        try:
+            receipt = await _execute(session, task, stop)
+            lease.check()
+            restorable = await _wait_for_archive(session, identity, receipt, stop)
+            lease.check()
+        except BaseException as exc:
+            await asyncio.shield(_fail(session, lease, task, info, exc))
+            raise
+        await _publish(session, lease, info, receipt, identity)
+        await task.finish(0, "")
+    done = dataclasses.replace(info, status=BackupStatus.SUCCESS)
+    return await set_view_of(repository, done, restorable=restorable)
+
+
+async def _epoch_floor(session: Session) -> int:
+    """Epochs grow also when the catalog was lost: the archive's round record remembers one."""
+    current = current_round(await load_rounds(session.repository))
+    record = await load_record(session.repository, current.round_id) if current else None
+    return record.epoch if record else 0
+
+
+async def _require_archive(session: Session) -> ArchiveRound:
+    current = current_round(await load_rounds(session.repository))
+    if current is None or current.status != ArchiveStatus.DOING:
+        status = "STOP" if current is None else ArchiveStatus(current.status).name
+        raise PreconditionError(
+            f"backup can not start, because log archive is not doing. log archive status : {status}.",
+            code=OB_BACKUP_CAN_NOT_START,
+            hint="begin archiving with `mover archivelog start` and keep `mover archivelog run` going",
+            tenant_id=session.repository.tenant_id,
+        )
+    return current
+
+
+async def _decide(session: Session, incremental: bool) -> _Decision:
+    """Number and type of the set, and what it builds on."""
+    repository = session.repository
+    infos = await load_infos(repository)
+    number = next_set_id(infos, await load_cluster_infos(repository))
+    stale = tuple(info for info in infos if info.status == BackupStatus.DOING)
+    base = last_success(infos) if incremental else None
+    reason = ""
+    if incremental and base is None:
+        reason = "there is no complete backup to build on: the incremental becomes a full"
+    previous = await load_set(repository, base) if base is not None else None
+    now_us = session.clock.now_us()
+    identity = await session.store.identity()
+    if previous is not None and previous.facts.engine != identity.kind:
+        raise StateError(f"backup set {previous.facts.backup_set_id} was taken of a {previous.facts.engine} store")
+    info = BackupInfo(
+        full_backup_set_id=base.full_backup_set_id if base else number,
+        inc_backup_set_id=number,
+        backup_data_version=now_us,
+        backup_snapshot_version=now_us,
+        backup_schema_version=now_us,
+        frozen_snapshot_version=now_us,
+        frozen_schema_version=now_us,
+        prev_full_backup_set_id=base.full_backup_set_id if base else 0,
+        prev_inc_backup_set_id=base.inc_backup_set_id if base else 0,
+        prev_backup_data_version=base.backup_data_version if base else 0,
+        compatible=COMPATIBLE_310,
+        cluster_version=cluster_version(identity.version),
+        backup_type=BackupType.INCREMENTAL if base else BackupType.FULL,
+        status=BackupStatus.DOING,
+    )
+    return _Decision(info, previous, stale, reason)
+
+
+async def _execute(session: Session, task: BackupTask, stop: asyncio.Event) -> Mapping[str, Any]:
+    """Hand the PGs to the executor and follow them until the last one ended."""
+
+    async def agent(_batch: Batch, report: Any) -> Mapping[str, Any]:
+        return await run_pg_task(task, report)
+
+    attempt = AttemptId(task.info.inc_backup_set_id, 0, task.lease.epoch << 20)
+    async with LocalExecutor(agent) as executor:
+        await executor.submit(Batch(attempt, LOCAL_HOST, (task.identity.pg,)))
+        events = executor.events()
+        while True:
+            event = await _next_event(events, task, stop)
+            if event is None:
+                await executor.abort([attempt], grace=30.0)
+                raise Cancelled(
+                    f"backup set {task.info.inc_backup_set_id} was cancelled", hint="what it had written was removed"
+                )
+            match event:
+                case TaskProgress(counters=counters):
+                    _show(session, counters)
+                    await task.note_progress(counters)
+                case BatchDone(receipt=receipt):
+                    return receipt
+                case BatchFailed(error=error):
+                    raise error
+
+
+async def _next_event(events: Any, task: BackupTask, stop: asyncio.Event) -> ExecutorEvent | None:
+    """The next event, or None when the backup is to be cancelled."""
+    coming = asyncio.ensure_future(anext(events))
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        while True:
+            await asyncio.wait({coming, stopping}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+            # Asked also while events come faster than the wait times out.
+            if stopping.done() or await task.cancel_requested():
+                return None
+            if coming.done():
+                return coming.result()  # type: ignore[no-any-return]
+    finally:
+        for waiter in (coming, stopping):
+            waiter.cancel()
+        await asyncio.gather(coming, stopping, return_exceptions=True)
+
+
+def _show(session: Session, counters: Mapping[str, int]) -> None:
+    session.emit(Progress("backup", session.repository.tenant_id, **counters))
+
+
+async def _wait_for_archive(
+    session: Session, identity: StoreIdentity, receipt: Mapping[str, Any], stop: asyncio.Event
+) -> bool:
+    """True once the archive's checkpoint has passed the end of the set: only then can it be restored."""
+    repository, end_lsn = session.repository, int(receipt["end_lsn"])
+    session.emit(Phase("backup", "wait-archive", f"until LSN {end_lsn}"))
+    deadline = session.clock.monotonic() + session.settings.archive_wait
+    while not stop.is_set():
+        current = current_round(await load_rounds(repository))
+        record = await load_record(repository, current.round_id) if current else None
+        if current is None or record is None or current.status != ArchiveStatus.DOING:
+            status = "STOP" if current is None else ArchiveStatus(current.status).name
+            raise StateError(
+                f"log archive went to {status} while the backup ran: the set cannot be restored without its log",
+                hint="begin a new round and take a new backup",
+            )
+        if record.checkpoint_lsn >= end_lsn:
+            return True
+        if await archive.catch_up_until(session, identity, end_lsn):
+            continue
+        if session.clock.monotonic() > deadline:
+            behind = end_lsn - record.checkpoint_lsn
+            text = f"the set is complete, but not restorable yet: the archive is {behind} bytes behind its end"
+            session.emit(Notice("backup", text, "see `mover archivelog status`; `mover show windows` tells when it is"))
+            return False
+        await session.clock.sleep(ARCHIVE_POLL_SECONDS)
+    raise Cancelled("the backup was cancelled while it waited for the archive")
+
+
+async def _publish(
+    session: Session, lease: Lease, info: BackupInfo, receipt: Mapping[str, Any], identity: StoreIdentity
+) -> None:
+    """Statistics first, then SUCCESS: the record that makes the set exist for a restore comes last."""
+    repository = session.repository
+    session.emit(Phase("backup", "publish", f"set {info.inc_backup_set_id}"))
+    stats = BackupSetInfo(
+        backup_set_id=info.inc_backup_set_id,
+        backup_snapshot_version=info.backup_snapshot_version,
+        compatible=info.compatible,
+        pg_count=1,
+        macro_block_count=int(receipt["macro_block_count"]),
+        input_bytes=int(receipt["input_bytes"]),
+        output_bytes=int(receipt["output_bytes"]),
+        cluster_version=cluster_version(identity.version),
+    )
+    old = await load_set_infos(repository, info.full_backup_set_id)
+    path = repository.layout.backup_set_info(repository.tenant_id, info.full_backup_set_id)
+    lease.check()
+    await repository.write(path, encode_set_infos(append_set_info(old, stats)))
+    await lease.renew()
+    done = dataclasses.replace(info, status=BackupStatus.SUCCESS)
+    await publish_infos(repository, finish_backup(await load_infos(repository), done))
+
+
+async def _fail(session: Session, lease: Lease, task: BackupTask, info: BackupInfo, exc: BaseException) -> None:
+    """Say FAILED and clear away what can be. Bounded, and silent about a destination that is the reason itself."""
+    code = exc.code or -1 if isinstance(exc, MoverError) else -1
+    try:
+        async with asyncio.timeout(30):
+            lease.check()
+            failed = dataclasses.replace(info, status=BackupStatus.FAILED)
+            await publish_infos(session.repository, finish_backup(await load_infos(session.repository), failed))
+            await remove_remains(session.repository, info)
+    except (MoverError, TimeoutError) as second:
+        text = f"backup set {info.inc_backup_set_id} could not be cleared away: {second}"
+        session.emit(Notice("backup", text, "the next backup does it"))
+    try:
+        await task.finish(code, str(exc))
+    except MoverError:
+        pass  # the catalog is only an index; the next run sets it right
+
+
+async def cancel(session: Session) -> dict[str, Any]:
+    """Ask the running backup to stop. Needs only the catalog, so it works when the destination is dead.
+
+    Raises PreconditionError when no backup runs.
+    """
+    return await BackupTask.request_cancel(session)

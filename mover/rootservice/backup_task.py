@@ -1,0 +1,177 @@
+"""One tenant's backup task: its row in the catalog, and the work of its PG."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import update
+
+from mover.datapath.compression import Compression
+from mover.datapath.pipeline import PackCounters
+from mover.datapath.set_writer import SetJob, SetWriter
+from mover.datapath.slabs import SlabPool
+from mover.errors import OB_ENTRY_NOT_EXIST, PreconditionError
+from mover.events import Phase
+from mover.executor.base import Report
+from mover.media.backup_info import BackupInfo, BackupType
+from mover.repository.sets import LoadedSet
+from mover.rootservice.catalog import backup_task, pg_task
+from mover.rootservice.lease import Lease
+from mover.rootservice.session import Session
+from mover.rootservice.tenant_files import set_lists
+from mover.store.base import MACRO_BLOCK_SIZE, StoreIdentity
+
+PERSIST_SECONDS = 1.0
+FIRST_TASK_ID = 1
+_COLUMNS = {
+    "blocks_done": "finish_macro_block_count",
+    "blocks_reused": "reused_macro_block_count",
+    "bytes_in": "input_bytes",
+    "bytes_out": "output_bytes",
+}
+
+
+@dataclass(slots=True)
+class BackupTask:
+    """The tenant task of one backup set; its states are OceanBase's: DOING, CANCEL, FINISH."""
+
+    session: Session
+    lease: Lease
+    identity: StoreIdentity
+    info: BackupInfo
+    previous: LoadedSet | None
+    log_round: int
+    _persisted: float = field(default=float("-inf"), init=False)
+    _asked: float = field(default=float("-inf"), init=False)
+
+    @property
+    def _keys(self) -> dict[str, int]:
+        return {"tenant_id": self.session.repository.tenant_id, "backup_set_id": self.info.inc_backup_set_id}
+
+    async def begin(self) -> None:
+        """Insert the rows of the tenant task and its PG task."""
+        now = self.session.clock.now_us()
+        letter = BackupType(self.info.backup_type).letter
+        async with self.session.catalog.begin() as connection:
+            await self.lease.guard(connection)
+            row = {**self._keys, "backup_type": letter, "status": "DOING", "result": 0, "comment": "", "pg_count": 1}
+            row |= {"partition_count": 1, "owner_epoch": self.lease.epoch, "start_time": now, "end_time": 0}
+            await self.session.catalog.upsert(connection, backup_task, row)
+            pg = self.identity.pg
+            server = f"{self.identity.server_ip}:{self.identity.server_port}"
+            pg_row = {**self._keys, "table_id": pg.table_id, "partition_id": pg.partition_id, "status": "DOING"}
+            pg_row |= {"task_id": FIRST_TASK_ID, "server": server}
+            await self.session.catalog.upsert(connection, pg_task, pg_row)
+
+    async def note_progress(self, counters: Mapping[str, int]) -> None:
+        """Persist counters, at most about once a second: progress lives in events, the row is for other processes."""
+        now = self.session.clock.monotonic()
+        if now - self._persisted < PERSIST_SECONDS:
+            return
+        self._persisted = now
+        values = {_COLUMNS[name]: value for name, value in counters.items() if name in _COLUMNS}
+        await self._update(values | {"macro_block_count": counters.get("blocks_total", 0)})
+
+    async def finish(self, result: int, comment: str) -> None:
+        """The end of the task, good (0) or bad."""
+        done = {"status": "FINISH", "result": result, "comment": comment, "end_time": self.session.clock.now_us()}
+        if result == 0:
+            done |= {"finish_pg_count": 1, "finish_partition_count": 1}
+        await self._update(done)
+
+    async def cancel_requested(self) -> bool:
+        """True once `mover backup cancel` asked for it; looks at most once a second."""
+        now = self.session.clock.monotonic()
+        if now - self._asked < PERSIST_SECONDS:
+            return False
+        self._asked = now
+        rows = await self.session.catalog.rows(backup_task, **self._keys)
+        return bool(rows) and rows[0]["status"] == "CANCEL"
+
+    async def _update(self, values: Mapping[str, Any]) -> None:
+        catalog = self.session.catalog
+        names = {column.name for column in pg_task.columns}
+        async with catalog.begin() as connection:
+            await self.lease.guard(connection)
+            for table, known in ((backup_task, None), (pg_task, names)):
+                chosen = {name: value for name, value in values.items() if known is None or name in known}
+                statement = update(table).values(**chosen)
+                for name, value in self._keys.items():
+                    statement = statement.where(table.c[name] == value)
+                await connection.execute(statement)
+
+    @staticmethod
+    async def request_cancel(session: Session) -> dict[str, Any]:
+        """Put CANCEL on the task that is DOING. Raises PreconditionError when there is none."""
+        tenant = session.repository.tenant_id
+        async with session.catalog.begin() as connection:
+            result = await connection.execute(
+                update(backup_task)
+                .where(backup_task.c.tenant_id == tenant)
+                .where(backup_task.c.status == "DOING")
+                .values(status="CANCEL")
+            )
+        if result.rowcount == 0:
+            raise PreconditionError(
+                f"no backup of tenant {tenant} is running", code=OB_ENTRY_NOT_EXIST, hint="see `mover show progress`"
+            )
+        return {"tenant_id": tenant, "status": "CANCEL"}
+
+
+async def run_pg_task(task: BackupTask, report: Report) -> Mapping[str, Any]:
+    """Back up the PG: capture from the store, write to the destination. Returns the receipt, plain values."""
+    session, settings = task.session, task.session.settings
+    # Slabs wait in three places: being read, being framed, being written. Reading alone may not take them all.
+    pool = SlabPool(settings.memory)
+    depth = max(1, min(pool.capacity - 2, settings.workers * 2 + settings.concurrency))
+    job = SetJob(
+        full_set=task.info.full_backup_set_id,
+        backup_set_id=task.info.inc_backup_set_id,
+        prev_set=task.info.prev_inc_backup_set_id,
+        backup_type=task.info.backup_type,
+        task_id=FIRST_TASK_ID,
+        log_round=task.log_round,
+        started_us=task.info.backup_snapshot_version,
+        compression=Compression.parse(settings.compression),
+        depth=depth,
+    )
+
+    def progress(counters: PackCounters) -> None:
+        report(
+            {
+                "blocks_done": counters.blocks,
+                "blocks_reused": counters.reused,
+                "bytes_in": counters.input_bytes,
+                "bytes_out": counters.output_bytes,
+                "partitions_total": 1,
+            }
+        )
+
+    capture = await session.store.capture(pool)
+    try:
+        with ThreadPoolExecutor(settings.workers, thread_name_prefix="mover-kernel") as threads:
+            writer = SetWriter(session.repository, task.identity, job, threads)
+            await writer.write_lists(set_lists(session.repository, task.identity, task.info))
+            receipt = await writer.write(
+                capture,
+                task.previous,
+                now_us=session.clock.now_us,
+                progress=progress,
+                phase=lambda name: session.emit(Phase("backup", name)),
+            )
+    finally:
+        await asyncio.shield(capture.aclose())
+    return {
+        "end_lsn": receipt.facts.end_lsn,
+        "end_scn": receipt.facts.end_scn,
+        "macro_block_count": receipt.macro_block_count,
+        "reused_macro_block_count": receipt.reused_macro_block_count,
+        "input_bytes": (receipt.macro_block_count - receipt.reused_macro_block_count) * MACRO_BLOCK_SIZE
+        + receipt.meta_bytes,
+        "output_bytes": receipt.output_bytes,
+        "root_digest": receipt.root.digest.hex(),
+    }
