@@ -42,11 +42,17 @@ class LogStat(NamedTuple):
 
 
 class Marker(NamedTuple):
-    """When the engine's mark-and-sweep last freed macroblocks; opaque texts, compared for equality only."""
+    """When the engine's mark-and-sweep last freed macroblocks. The times are opaque texts in the engine's zone."""
 
     start_time: str
     last_end_time: str
     ran: bool  # False until the first sweep, 30 s after boot
+    age_seconds: float  # since last_end_time, by the engine's clock
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Equal before and after: nothing was freed in between, and the engine was not restarted."""
+        return self.start_time, self.last_end_time
 
 
 class MacroRow(NamedTuple):
@@ -151,13 +157,14 @@ class Catalog:
     async def marker(self) -> Marker:
         """The state of mark-and-sweep, which frees macroblocks every 30 s."""
         rows = await self.fetch(
-            "SELECT CAST(start_time AS CHAR), CAST(last_end_time AS CHAR), last_end_time > '1980-01-01'"
+            "SELECT CAST(start_time AS CHAR), CAST(last_end_time AS CHAR), last_end_time > '1980-01-01',"
+            " TIMESTAMPDIFF(MICROSECOND, last_end_time, NOW(6))"
             " FROM oceanbase.__all_virtual_macro_block_marker_status"
         )
         if len(rows) != 1:
             raise SourceError(f"seekdb at {self.address} reports {len(rows)} mark-and-sweep states, not 1")
-        start, end, ran = rows[0]
-        return Marker(str(start), str(end), bool(ran))
+        start, end, ran, age = rows[0]
+        return Marker(str(start), str(end), bool(ran), int(age) / 1_000_000)
 
     async def tablet_pointers(self) -> dict[int, str]:
         """Address of the current meta of every tablet; a new sstable always means a new address."""

@@ -1,0 +1,250 @@
+"""block_file: 2 MiB macroblocks at index * 2 MiB, read beside an engine that writes them.
+
+The engine writes with O_DIRECT, so we read with O_DIRECT too: the page cache of the host stays the engine's other
+users', and no stale cached page can be met. Filesystems that refuse it (tmpfs, some NFS) are read through the cache.
+Everything here blocks; :class:`BlockReader` runs it in a few threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import mmap
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeVar, TypeVarTuple, Unpack
+
+from mover.errors import SourceError
+from mover.kernel import MacroHeader, macroblock_check, xxh3_128
+from mover.kernel.macroblock import (
+    COMMON_HEADER,
+    COMMON_MAGIC,
+    COMMON_VERSION,
+    KIND_LINKED,
+    KIND_NONE,
+    KIND_SSTABLE_DATA,
+    SSTABLE_HEADER,
+    SSTABLE_MAGIC,
+)
+from mover.store.base import MACRO_BLOCK_SIZE, BlockIdentity
+
+_T = TypeVar("_T")
+_Args = TypeVarTuple("_Args")
+
+PAGE = 4096
+FIRST_DATA_BLOCK = 2  # blocks 0 and 1 are the superblock copies
+_SCAN_BATCH = 512
+_THREADS = 4
+_NO_DIRECT = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
+
+
+class BlockHeader(NamedTuple):
+    """The first page of a block, decoded but not verified against the payload."""
+
+    block_index: int
+    kind: int
+    payload_size: int
+    payload_checksum: int
+    tablet_id: int
+    logical_version: int
+    data_seq: int
+    data_checksum: int
+
+    @property
+    def identity(self) -> BlockIdentity:
+        """As :class:`BlockIdentity`; meaningful for kinds whose header states the payload."""
+        return BlockIdentity(
+            self.block_index,
+            self.kind,
+            COMMON_HEADER.size + self.payload_size,
+            self.tablet_id,
+            self.logical_version,
+            self.data_seq,
+            self.payload_checksum,
+            self.data_checksum,
+        )
+
+    @property
+    def read_length(self) -> int:
+        """How much of the block has to be read, whole pages: to the end of the payload where the header knows it."""
+        if self.kind in (KIND_SSTABLE_DATA, KIND_LINKED) and 0 < self.payload_size <= MACRO_BLOCK_SIZE:
+            return min(MACRO_BLOCK_SIZE, -(-(COMMON_HEADER.size + self.payload_size) // PAGE) * PAGE)
+        return MACRO_BLOCK_SIZE
+
+
+class BlockImage(NamedTuple):
+    """A block that was read whole: what it is, whether its checksum holds, and its digest (all kinds but 1)."""
+
+    identity: BlockIdentity
+    ok: bool
+    reason: str
+    digest: bytes
+
+
+def parse_header(index: int, page: memoryview | bytes) -> BlockHeader | None:
+    """Decode the headers in the first page of block ``index``; None for a block that has none (never used)."""
+    header_size, version, magic, kind, payload_size, checksum = COMMON_HEADER.unpack_from(page)
+    if (
+        magic != COMMON_MAGIC
+        or version != COMMON_VERSION
+        or header_size != COMMON_HEADER.size
+        or not KIND_NONE < kind < 256
+    ):
+        return None
+    if kind != KIND_SSTABLE_DATA:
+        return BlockHeader(index, kind, payload_size, checksum, 0, 0, 0, 0)
+    fields = SSTABLE_HEADER.unpack_from(page, COMMON_HEADER.size)
+    if fields[2] != SSTABLE_MAGIC:
+        return None
+    return BlockHeader(index, kind, payload_size, checksum, fields[3], fields[4], fields[5], fields[-1])
+
+
+def block_image(index: int, block: memoryview) -> BlockImage:
+    """Verify a block that was read whole (or to the end of its payload) and take its identity from its own bytes."""
+    header: MacroHeader = macroblock_check(block)
+    identity = BlockIdentity(
+        index,
+        header.kind,
+        header.used_length,
+        header.tablet_id,
+        header.logical_version,
+        header.data_seq,
+        header.payload_checksum,
+        header.data_checksum,
+    )
+    digest = b"" if header.kind == KIND_SSTABLE_DATA or not header.ok else xxh3_128(block[: header.used_length])
+    return BlockImage(identity, header.ok, header.reason, digest)
+
+
+class BlockFile:
+    """The open block_file. Reads only; thread-safe.
+
+    Raises:
+        SourceError: it cannot be opened or read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.direct = True
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _cannot(path, error) from None
+        try:
+            self._direct_fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
+        except OSError:
+            self._direct_fd = os.dup(self._fd)
+            self.direct = False
+
+    def size(self) -> int:
+        """Bytes; whole blocks. Grows while the engine runs."""
+        return os.fstat(self._fd).st_size // MACRO_BLOCK_SIZE * MACRO_BLOCK_SIZE
+
+    def block_count(self) -> int:
+        return self.size() // MACRO_BLOCK_SIZE
+
+    def written(self) -> Iterator[range]:
+        """Ranges of block indexes that may hold data: everything but what was never written since preallocation."""
+        size, at, floor = self.size(), FIRST_DATA_BLOCK * MACRO_BLOCK_SIZE, FIRST_DATA_BLOCK
+        while at < size:
+            try:
+                start = os.lseek(self._fd, at, os.SEEK_DATA)
+                at = os.lseek(self._fd, start, os.SEEK_HOLE)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    return
+                raise _cannot(self.path, error) from None
+            first = max(floor, start // MACRO_BLOCK_SIZE)
+            floor = min(-(-at // MACRO_BLOCK_SIZE), size // MACRO_BLOCK_SIZE)
+            if first < floor:
+                yield range(first, floor)
+
+    def read_into(self, index: int, buffer: memoryview, length: int = MACRO_BLOCK_SIZE) -> None:
+        """Fill ``buffer[:length]`` from the start of block ``index``. Length in whole pages, buffer page aligned."""
+        offset, done = index * MACRO_BLOCK_SIZE, 0
+        while done < length:
+            try:
+                count = os.preadv(self._direct_fd, [buffer[done:length]], offset + done)
+            except OSError as error:
+                if self.direct and error.errno in _NO_DIRECT:
+                    # Opened with O_DIRECT but refused at the first read: this filesystem does not do it after all.
+                    os.dup2(self._fd, self._direct_fd, inheritable=False)
+                    self.direct = False
+                    continue
+                raise _cannot(self.path, error, index) from None
+            if count == 0:
+                raise SourceError(
+                    f"{self.path} ends inside block {index}", path=str(self.path), offset=offset + done, block=index
+                )
+            done += count
+
+    def headers(self, indexes: Sequence[int]) -> list[BlockHeader]:
+        """First pages of the given blocks, decoded; unused blocks are left out."""
+        found = []
+        page = memoryview(mmap.mmap(-1, PAGE))
+        for index in indexes:
+            self.read_into(index, page, PAGE)
+            header = parse_header(index, page)
+            if header is not None:
+                found.append(header)
+        return found
+
+    def close(self) -> None:
+        for fd in (self._fd, self._direct_fd):
+            os.close(fd)
+
+
+class BlockReader:
+    """A :class:`BlockFile` for an event loop: a few threads of its own, so that nothing else waits behind its reads."""
+
+    def __init__(self, path: Path, threads: int = _THREADS) -> None:
+        self.file = BlockFile(path)
+        self._closed = False
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="mover-blocks")
+
+    async def written(self) -> list[range]:
+        """See :meth:`BlockFile.written`."""
+        return await self._run(lambda: list(self.file.written()))
+
+    async def headers(self, indexes: Iterable[int]) -> list[BlockHeader]:
+        """Headers of the given blocks in ascending order of the input, unused blocks left out."""
+        batches: list[list[int]] = [[]]
+        for index in indexes:
+            if len(batches[-1]) == _SCAN_BATCH:
+                batches.append([])
+            batches[-1].append(index)
+        results = await asyncio.gather(*(self._run(self.file.headers, batch) for batch in batches))
+        return [header for part in results for header in part]
+
+    async def read(self, index: int, buffer: memoryview, length: int = MACRO_BLOCK_SIZE) -> BlockImage:
+        """Read block ``index`` into a page-aligned buffer and verify it. What is behind ``length`` is not touched."""
+        return await self._run(self._read, index, buffer, length)
+
+    def _read(self, index: int, buffer: memoryview, length: int) -> BlockImage:
+        self.file.read_into(index, buffer, length)
+        return block_image(index, buffer[:length])
+
+    async def _run(self, function: Callable[[Unpack[_Args]], _T], *args: *_Args) -> _T:
+        # Shielded: the thread writes into the caller's buffer, which must not be given away before it is done.
+        future = asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
+
+    async def aclose(self) -> None:
+        """Wait for the threads and close the file. Idempotent."""
+        pool = self._pool
+        await asyncio.shield(asyncio.to_thread(pool.shutdown))
+        if not self._closed:
+            self._closed = True
+            self.file.close()
+
+
+def _cannot(path: Path, error: OSError, index: int | None = None) -> SourceError:
+    where = "" if index is None else f" at block {index}"
+    hint = "mover must run as the engine's user" if error.errno in (errno.EACCES, errno.EPERM) else None
+    return SourceError(f"cannot read {path}{where}: {error.strerror}", hint=hint, path=str(path), block=index)

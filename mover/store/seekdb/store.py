@@ -1,0 +1,180 @@
+"""A seekdb as a :class:`mover.store.base.Store`, from its URL."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from mover.errors import ConfigError
+from mover.kernel.palf import PALF_FILE_BYTES
+from mover.media.pg import PGKey
+from mover.store.base import SlabSource, StoreIdentity
+from mover.store.seekdb.capture import SeekdbCapture
+from mover.store.seekdb.catalog import Catalog
+from mover.store.seekdb.log import SeekdbLog
+from mover.store.seekdb.offline import OfflineCapture, StoppedEngine
+from mover.store.seekdb.paths import StorePaths, numbered_files
+
+PASSWORD_VARIABLE = "MOVER_SOURCE_PASSWORD"  # noqa: S105 - the name of a variable
+TENANT_ID = 1
+LOG_STREAM_ID = 1
+_DEFAULT_PORT = 2881
+_GIB = 1 << 30
+# What a restored store must be started with; all else the operator may choose anew.
+_PARAMETERS = ("log_disk_size", "datafile_size", "datafile_maxsize")
+_OPTIONS = frozenset({"user", "host", "port", "socket", "offline", "data_dir", "redo_dir"})
+
+
+class SeekdbStore:
+    """An opened seekdb; nothing is connected before it is asked for something.
+
+    Args:
+        catalog: the running engine, or None for a stopped one.
+        scratch: where a capture may spool what it reads inside its window; None = the system's temporary directory.
+    """
+
+    def __init__(
+        self,
+        paths: StorePaths,
+        catalog: Catalog | None,
+        *,
+        cluster_name: str = "seekdb",
+        cluster_id: int = 1,
+        port: int = _DEFAULT_PORT,
+        scratch: Path | None = None,
+    ) -> None:
+        self.paths = paths
+        self.catalog = catalog
+        self._cluster_name = cluster_name
+        self._cluster_id = cluster_id
+        self._port = port
+        self._scratch = scratch
+
+    @property
+    def offline(self) -> bool:
+        """Is this a stopped store?"""
+        return self.catalog is None
+
+    async def identity(self) -> StoreIdentity:
+        """See :class:`mover.store.base.Store`.
+
+        Raises:
+            UnreachableError: the engine does not answer.
+            PreconditionError: opened as stopped, but an engine runs.
+        """
+        if self.catalog is not None:
+            version = await self.catalog.version()
+            parameters: Mapping[str, str] = await self.catalog.parameters(*_PARAMETERS)
+        else:
+            StoppedEngine(self.paths).release()
+            version = "OceanBase seekdb (stopped)"
+            parameters = await asyncio.to_thread(stored_parameters, self.paths)
+        return StoreIdentity(
+            kind="seekdb",
+            version=version,
+            cluster_name=self._cluster_name,
+            cluster_id=self._cluster_id,
+            tenant_id=TENANT_ID,
+            tenant_name="sys",
+            server_ip="127.0.0.1",
+            server_port=self._port,
+            pg=PGKey.of_log_stream(TENANT_ID, LOG_STREAM_ID),
+            parameters=parameters,
+        )
+
+    async def capture(self, slabs: SlabSource) -> SeekdbCapture | OfflineCapture:
+        """See :class:`mover.store.base.Store`."""
+        if self.catalog is None:
+            return OfflineCapture(self.paths, slabs)
+        return SeekdbCapture(self.paths, self.catalog, slabs, scratch=self._scratch)
+
+    async def log(self, holder: str) -> SeekdbLog:
+        """See :class:`mover.store.base.Store`; PreconditionError when another process is this holder."""
+        return await SeekdbLog.open(self.paths, holder, self.catalog)
+
+    async def aclose(self) -> None:
+        """Close the connection. Logs and captures are closed by whoever opened them."""
+        if self.catalog is not None:
+            await self.catalog.aclose()
+
+
+def open_seekdb(
+    url: str,
+    *,
+    password: str | None = None,
+    offline: bool = False,
+    cluster_name: str = "seekdb",
+    cluster_id: int = 1,
+    scratch: Path | None = None,
+) -> SeekdbStore:
+    """Open ``seekdb:///base/dir?user=root&host=...&port=...&socket=...&offline=1``.
+
+    Without ``host`` the unix socket of the base directory is used. ``data_dir`` and ``redo_dir`` are the engine's
+    parameters of these names, for stores that do not have them below ``store/``.
+
+    Args:
+        password: None takes it from the environment variable MOVER_SOURCE_PASSWORD, else it is empty.
+        offline: the engine is stopped (as ``offline=1`` in the URL).
+
+    Raises:
+        ConfigError: the URL does not parse, or there is no seekdb store at its path.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "seekdb" or parts.fragment:
+        raise ConfigError(f"not a seekdb source: scheme {parts.scheme!r}", hint="seekdb:///base/dir?user=root")
+    if parts.netloc:
+        # A password typed here would be in the process list and in the shell's history.
+        raise ConfigError(
+            "a seekdb source has three slashes and no host or user before the path",
+            hint=f"write seekdb:///base/dir?user=...&host=...; the password belongs into {PASSWORD_VARIABLE}",
+        )
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    unknown = options.keys() - _OPTIONS
+    if unknown:
+        hint = f"use {PASSWORD_VARIABLE}" if "password" in unknown else f"known are: {', '.join(sorted(_OPTIONS))}"
+        raise ConfigError(f"unknown option {sorted(unknown)[0]!r} in the seekdb source", hint=hint)
+    base = unquote(parts.path)
+    if not base.startswith("/") or base == "/":
+        raise ConfigError("a seekdb source needs the engine's base directory", hint="seekdb:///base/dir")
+    paths = StorePaths.of_base(base, options.get("data_dir", "store"), options.get("redo_dir", ""))
+    paths.check()
+    try:
+        port = int(options.get("port", str(_DEFAULT_PORT)))
+    except ValueError:
+        raise ConfigError(f"port {options['port']!r} in the seekdb source is not a number") from None
+    catalog = None
+    if not offline and options.get("offline", "0") in ("0", "", "false", "no"):
+        catalog = Catalog(
+            user=options.get("user", "root"),
+            password=os.environ.get(PASSWORD_VARIABLE, "") if password is None else password,
+            socket=Path(options["socket"]) if "socket" in options else paths.socket,
+            host=options.get("host"),
+            port=port,
+        )
+    return SeekdbStore(paths, catalog, cluster_name=cluster_name, cluster_id=cluster_id, port=port, scratch=scratch)
+
+
+def stored_parameters(paths: StorePaths) -> dict[str, str]:
+    """Start parameters of a stopped store, from the engine's own meta.db (SQLite), which may be missing.
+
+    ``log_disk_size`` decides whether a copy boots (it must not be less than the source's), so without meta.db it is
+    guessed: room for the log files that are there and as many again, at least 2G, in whole GiB.
+    """
+    found: dict[str, str] = {}
+    try:
+        # immutable: no lock and no journal file is made in a directory that is not ours.
+        with sqlite3.connect(f"file:{paths.meta_db}?mode=ro&immutable=1", uri=True) as database:
+            marks = ",".join("?" * len(_PARAMETERS))
+            rows = database.execute(f"SELECT name, value FROM __all_sys_parameter WHERE name IN ({marks})", _PARAMETERS)
+            found = {str(name): str(value) for name, value in rows}
+        database.close()
+    except sqlite3.Error:
+        found = {}
+    if not found.get("log_disk_size"):
+        needed = 2 * len(numbered_files(paths.palf_log)) * PALF_FILE_BYTES
+        found["log_disk_size"] = f"{max(2, -(-needed // _GIB))}G"
+    return found
