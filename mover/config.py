@@ -8,9 +8,7 @@ then environment, then file, then default; :meth:`Settings.origins` says which o
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -291,6 +289,8 @@ def unknown_variables(env: Mapping[str, str]) -> list[tuple[str, str | None]]:
 
 
 def _read_file(file: Path) -> dict[str, Any]:
+    import tomllib
+
     try:
         with file.open("rb") as stream:
             tree = tomllib.load(stream)
@@ -324,6 +324,8 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def _nearest(word: str, known: set[str]) -> str | None:
+    import difflib
+
     close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.5)
     return close[0] if close else None
 

@@ -13,12 +13,11 @@ import click
 from mover import __version__
 from mover.cli import archivelog, backup, configuration, demo, inspect, logs, restore, show, validate
 from mover.cli.command import Root
+from mover.cli.ending import DONE, SIGNAL, USAGE, Interrupted
 from mover.cli.invocation import Invocation
 from mover.cli.output import print_error, print_json
-from mover.cli.runner import Interrupted
 from mover.errors import ConfigError, MoverError
 
-_OK, _USAGE, _SIGNAL = 0, 2, 128
 _log = logging.getLogger("mover.cli")
 
 _HELP = """Physical backup, log archiving and point-in-time restore for OceanBase stores.
@@ -79,9 +78,9 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         # Whoever read our output is gone: leave quietly, and keep the interpreter from flushing into the pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _SIGNAL + 13
+        return SIGNAL + 13
     except KeyboardInterrupt:
-        return _SIGNAL + 2
+        return SIGNAL + 2
     return status
 
 
@@ -93,22 +92,22 @@ def _dispatch(arguments: list[str], invocation: Invocation) -> int:
     try:
         with mover.make_context("mover", arguments, obj=invocation) as context:
             result: Any = mover.invoke(context)
-            return result if isinstance(result, int) else _OK
+            return result if isinstance(result, int) else DONE
     except click.exceptions.Exit as ending:
         return ending.exit_code
     except click.exceptions.NoArgsIsHelpError as ending:
         if invocation.json:
             return fail(ConfigError("no command is given", hint=_see_help(ending.ctx)), "UsageError")
         click.echo(ending.format_message(), err=True)
-        return _USAGE
+        return USAGE
     except click.UsageError as error:
         return fail(ConfigError(_plain(error.format_message()), hint=_see_help(error.ctx)), "UsageError")
     except click.Abort:
-        return _SIGNAL + 2
+        return SIGNAL + 2
     except Interrupted as ending:
         if ending.error is not None:
             fail(ending.error)
-        return _SIGNAL + ending.signal
+        return SIGNAL + ending.signal
     except MoverError as error:
         _log.debug("%s", error, exc_info=error)
         return fail(error)

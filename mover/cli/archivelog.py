@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from mover.cli.command import Group
+from mover.cli.ending import DONE
 from mover.cli.invocation import Invocation
-from mover.cli.job import DONE, with_session
+from mover.cli.job import with_session
 from mover.cli.output import print_json, say
-from mover.cli.runner import Control
 
 if TYPE_CHECKING:
+    from mover.cli.runner import Control
     from mover.rootservice.archive import ArchiveView, RoundView
     from mover.rootservice.session import Session
 
@@ -71,8 +72,8 @@ def stop(invocation: Invocation) -> int:
 @command.command(
     "run",
     help="Archive in the foreground until the round is stopped or SIGTERM or Ctrl-C comes; what was read by then is "
-    "archived first. With --json every event is a line, and the round is the last one; with --until-caught-up the round "
-    "is the only one.",
+    "archived first. With --json every event is a line and the round the last one; with --until-caught-up the round is "
+    "the only one.",
     examples=(
         "mover archivelog run --source seekdb:///srv/seekdb --dest file:///mnt/backup",
         "mover archivelog run --until-caught-up --quiet     # from cron",

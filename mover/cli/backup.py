@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mover.cli.command import Group
+from mover.cli.ending import DONE, PARTLY
 from mover.cli.invocation import Invocation
-from mover.cli.job import DONE, PARTLY, with_session
+from mover.cli.job import with_session
 from mover.cli.output import print_json, warn
-from mover.cli.runner import Control
 from mover.errors import PreconditionError
 
 if TYPE_CHECKING:
+    from mover.cli.runner import Control
     from mover.rootservice.session import Session
 
 

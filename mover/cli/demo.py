@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from mover.cli.command import Command
+from mover.cli.ending import DONE, INTEGRITY
 from mover.cli.invocation import Invocation
-from mover.cli.job import DONE, INTEGRITY, display_for
+from mover.cli.job import display_for
 from mover.cli.output import print_json, say
-from mover.cli.runner import Control, run_job
 from mover.cli.units import span_text
 
 if TYPE_CHECKING:
+    from mover.cli.runner import Control
     from mover.demo.story import Report
 
 
@@ -45,6 +46,8 @@ Needs the engine (`pip install 'mover[demo]'`), about 3 GB of disk and three min
 )
 @click.pass_obj
 def command(invocation: Invocation, directory: Path | None) -> int:
+    from mover.cli.runner import run_job
+
     settings = invocation.settings()
     display = display_for(invocation)
     began = time.monotonic()

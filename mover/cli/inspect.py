@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mover.cli.command import Command
 from mover.cli.invocation import Invocation
 from mover.cli.output import print_json, say
-from mover.cli.progress import Display
-from mover.cli.runner import Control, run_job
+
+if TYPE_CHECKING:
+    from mover.cli.runner import Control
 
 
 @click.command(
@@ -30,6 +31,9 @@ PATH is a local path, a URL, or with --dest a path below the destination. One li
 @click.option("--records", is_flag=True, help="Every record of every file; with --json one line each.")
 @click.pass_obj
 def command(invocation: Invocation, path: str, records: bool) -> int:
+    from mover.cli.progress import Display
+    from mover.cli.runner import run_job
+
     settings = invocation.settings()
     files: list[dict[str, Any]] = []
 

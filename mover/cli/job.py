@@ -7,21 +7,21 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from mover.cli.invocation import Invocation
-from mover.cli.progress import Display, JsonLines, Lines, Live
-from mover.cli.runner import Control, Outcome, run_job
 
+# The event loop is imported when there is a job: listing commands and help start in half the time.
 if TYPE_CHECKING:
+    from mover.cli.progress import Display
+    from mover.cli.runner import Control, Outcome
     from mover.rootservice.session import Session
 
 T = TypeVar("T")
-Body = Callable[["Session", Control], Awaitable[T]]
-
-# Exit statuses that are no error's.
-DONE, PARTLY, INTEGRITY = 0, 3, 5
+Body = Callable[["Session", "Control"], Awaitable[T]]
 
 
 def display_for(invocation: Invocation, *, stream: bool = False) -> Display:
     """How this run shows progress: not at all, as JSON lines of a stream, live on a terminal, or line by line."""
+    from mover.cli.progress import Display, JsonLines, Lines, Live
+
     interval = invocation.settings().progress_interval
     if invocation.json and stream:
         return JsonLines(interval, invocation.redactor)
@@ -42,6 +42,9 @@ def with_session(
         silent: a look-up that is over before progress would help.
         stream: events are JSON lines on stdout when ``--json`` is given.
     """
+    from mover.cli.progress import Display
+    from mover.cli.runner import run_job
+
     settings = invocation.settings("dest", *(["source"] if need_source else []))
     display = Display() if silent else display_for(invocation, stream=stream)
 

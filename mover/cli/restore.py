@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mover.cli.command import Command
+from mover.cli.ending import DONE
 from mover.cli.invocation import Invocation
-from mover.cli.job import DONE, with_session
+from mover.cli.job import with_session
 from mover.cli.output import print_json, say
-from mover.cli.runner import Control
 from mover.cli.times import parse_moment
 
 if TYPE_CHECKING:
+    from mover.cli.runner import Control
     from mover.rootservice.session import Session
 
 

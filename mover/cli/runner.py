@@ -15,20 +15,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from mover.cli.ending import SIGNAL, Interrupted
 from mover.cli.progress import Display
 from mover.errors import MoverError
 
 T = TypeVar("T")
 _SHOW_CURSOR = "\x1b[?25h"
-
-
-class Interrupted(Exception):
-    """A signal ended the job. ``error`` is what the job said about it, if anything."""
-
-    def __init__(self, number: int, error: MoverError | None = None) -> None:
-        super().__init__(number)
-        self.signal = number
-        self.error = error
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +32,7 @@ class Outcome(Generic[T]):
 
     def status(self, status: int) -> int:
         """The exit status: ``status``, or 128 + the signal."""
-        return status if self.signal is None else 128 + self.signal
+        return status if self.signal is None else SIGNAL + self.signal
 
 
 class Control:
@@ -70,7 +62,7 @@ class Control:
         if self.received is not None:
             if sys.stderr.isatty():
                 os.write(2, _SHOW_CURSOR.encode())
-            os._exit(128 + number)
+            os._exit(SIGNAL + number)
         self.received = number
         self.stop.set()
         if sys.stderr.isatty():

@@ -8,11 +8,12 @@ import click
 
 from mover.cli.archivelog import show_rounds
 from mover.cli.command import Group
+from mover.cli.ending import DONE
 from mover.cli.invocation import Invocation
-from mover.cli.job import DONE, with_session
-from mover.cli.runner import Control
+from mover.cli.job import with_session
 
 if TYPE_CHECKING:
+    from mover.cli.runner import Control
     from mover.rootservice.session import Session
 
 

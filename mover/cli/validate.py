@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mover.cli.command import Command
+from mover.cli.ending import DONE, INTEGRITY
 from mover.cli.invocation import Invocation
-from mover.cli.job import DONE, INTEGRITY, with_session
+from mover.cli.job import with_session
 from mover.cli.output import print_json
-from mover.cli.runner import Control
 
 if TYPE_CHECKING:
+    from mover.cli.runner import Control
     from mover.rootservice.session import Session
 
 
