@@ -50,7 +50,7 @@ $(STAMPS)/venv: $(STAMPS)/system
 	@touch $@
 
 $(STAMPS)/installed: $(STAMPS)/venv pyproject.toml $(NATIVE_SOURCES)
-	$(BIN)/python -m pip install --quiet --editable '.[demo]' --group test --group lint
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable '.[demo]' --group test --group lint
 	@touch $@
 
 clean:

@@ -100,7 +100,7 @@ def extensions() -> list[Extension]:
     return cythonize(
         modules,
         include_path=[str(SOURCES)],
-        build_dir="build/cython",
+        build_dir="build/cython-debug" if debug else "build/cython",
         annotate=debug,
         force=debug,
         compiler_directives={
@@ -114,4 +114,5 @@ def extensions() -> list[Extension]:
     )
 
 
-setup(ext_modules=extensions())
+# Objects of a debug and of a release build go by the same name: never reuse one for the other.
+setup(ext_modules=extensions(), options={"build_ext": {"force": True}})

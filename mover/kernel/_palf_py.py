@@ -121,7 +121,7 @@ def palf_walk(
     Args:
         buf: log bytes; the first byte is the start of a group and has LSN ``lsn``. Never read beyond its end.
         lsn: byte position in the log; decides where a file ends, which no group may cross.
-        accum: accumulated checksum of the group before; None trusts the first group's own.
+        accum: accumulated checksum of the group before (PALF_START_ACCUM at LSN 0); None trusts the first group's own.
         log_id: the id the first group must have; None accepts any.
         until_lsn: take only groups that end at or before it.
 
