@@ -122,14 +122,21 @@ class IndexFile:
 
 
 def scan_index_file(data: Buffer) -> IndexFile:
-    """Every record up to the first bad one. Never raises for bad bytes: a writer may have died in the last record."""
+    """Every record up to the first bad one; data file ids ascend.
+
+    Never raises for bad bytes: a writer may have died in the last record.
+    """
     view = memoryview(data)
     records: list[ArchiveIndexRecord] = []
     for offset in range(0, len(view), INDEX_RECORD_SIZE):
         try:
-            records.append(parse_index_record(view[offset : offset + INDEX_RECORD_SIZE], offset=offset))
+            record = parse_index_record(view[offset : offset + INDEX_RECORD_SIZE], offset=offset)
         except FormatError as error:
             return IndexFile(tuple(records), offset, error.message)
+        if records and record.data_file_id <= records[-1].data_file_id:
+            reason = f"data file {record.data_file_id} at offset {offset} comes after {records[-1].data_file_id}"
+            return IndexFile(tuple(records), offset, reason)
+        records.append(record)
     return IndexFile(tuple(records))
 
 

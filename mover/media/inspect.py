@@ -134,8 +134,8 @@ def records(path: str | None, data: Buffer | Pieces, *, strict: bool = False) ->
     Raises:
         FormatError, IntegrityError: at the first bad byte, after the records before it.
     """
-    kind, _, stream = _open(path, data)
-    yield from _decode(kind, stream, strict)
+    kind, place, stream = _open(path, data)
+    yield from _decode(kind, place, stream, strict)
 
 
 def describe(path: str | None, data: Buffer | Pieces, *, strict: bool = False) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def describe(path: str | None, data: Buffer | Pieces, *, strict: bool = False) -
     result: dict[str, Any] = {"kind": kind.value, "path": path, "size": 0, "place": place, "ok": True}
     source = counted()
     try:
-        for record in _decode(kind, source, strict):
+        for record in _decode(kind, place, source, strict):
             counts[record["record"]] = counts.get(record["record"], 0) + 1
             if record["record"] == "damage":
                 result["ok"] = False
@@ -189,7 +189,7 @@ def _open(path: str | None, data: Buffer | Pieces) -> tuple[FileKind, dict[str, 
     return parsed.kind, fields, stream
 
 
-def _decode(kind: FileKind, stream: Iterator[Buffer], strict: bool) -> Records:
+def _decode(kind: FileKind, place: dict[str, Any], stream: Iterator[Buffer], strict: bool) -> Records:
     streaming = _LARGE.get(kind)
     if streaming is not None:
         yield from streaming(stream, strict)
@@ -197,6 +197,9 @@ def _decode(kind: FileKind, stream: Iterator[Buffer], strict: bool) -> Records:
     data = b"".join(bytes(piece) for piece in stream)
     for name, value in _WHOLE[kind](data, strict):
         item = jsonable(value)
+        # The one file without a checksum: its content only repeats its path.
+        if kind is FileKind.MOUNT_FILE and place and item["round_id"] != place["round_id"]:
+            raise FormatError(f"mount_file of round {place['round_id']} names round {item['round_id']}", offset=0)
         yield {"record": name, **(item if isinstance(item, dict) else {"value": item})}
 
 
