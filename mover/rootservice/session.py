@@ -55,21 +55,26 @@ async def open_session(
     if need_source and settings.source is None:
         raise ConfigError("no source was given", hint="name the store with --source seekdb:///base/dir")
     async with AsyncExitStack() as stack:
-        target = await open_target(settings.dest, concurrency=settings.concurrency, part_size=settings.part_size)
+        origins = settings.origins()
+        chosen = {
+            name: getattr(settings, name)
+            for name in ("concurrency", "part_size")
+            if name in origins and origins[name].kind != "default"
+        }
+        target = await open_target(settings.dest, create=need_source, **chosen)
         stack.push_async_callback(target.aclose)
         store: Store | None = None
         if need_source and settings.source is not None:
             # Only the seekdb store exists, and importing it costs start-up time that listings need not pay.
             from mover.store.seekdb.store import open_seekdb
 
-            store = await open_seekdb(
+            store = open_seekdb(
                 settings.source,
-                user=settings.source_user,
                 password=settings.source_password,
                 offline=settings.offline,
                 cluster_name=settings.cluster_name,
                 cluster_id=settings.cluster_id,
-                scratch_dir=settings.scratch_dir,
+                scratch=settings.scratch_dir,
             )
             stack.push_async_callback(store.aclose)
         url = settings.catalog or default_catalog_url(

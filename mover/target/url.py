@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urlsplit
@@ -99,12 +100,15 @@ def parse_url(url: str) -> FileDestination | ObjectDestination:
     raise _bad(url, f"{scheme}:// is not known", "use file://, s3:// or oss://")
 
 
-async def open_target(url: str, *, create: bool = True) -> Target:
+async def open_target(
+    url: str, *, create: bool = True, concurrency: int | None = None, part_size: int | None = None
+) -> Target:
     """Open a destination, and prove that it answers.
 
     Args:
         url: see the module. Keys in it are accepted, but the environment is the better place for them.
         create: make the directory of a ``file://`` destination when it is missing. Readers pass False.
+        concurrency, part_size: for object stores, instead of what the URL or the default says.
 
     Raises ConfigError for a URL that can not be used or a bucket that does not exist, UnreachableError when nobody
     answers or the sign-in is refused. Close the result with ``aclose``.
@@ -123,6 +127,10 @@ async def open_target(url: str, *, create: bool = True) -> Target:
     # Imported here: botocore takes a third of a second that nobody with a file:// destination should wait for.
     from mover.target.s3 import S3Target
 
+    if concurrency is not None:
+        destination = dataclasses.replace(destination, concurrency=concurrency)
+    if part_size is not None:
+        destination = dataclasses.replace(destination, part_size=max(part_size, destination.profile.min_part))
     objects = S3Target(destination)
     try:
         await objects.open()

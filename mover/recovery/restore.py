@@ -1,0 +1,363 @@
+"""Restore: from a backup set and its log to a store that boots, exactly as of one SCN.
+
+Every byte is verified before it is written: frames against their checksums, blocks and files against the manifest's
+digests, log against its chain. Nothing has the name of a store until all of it is there and durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import shutil
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mover.clock import iso_from_scn
+from mover.errors import Cancelled, IntegrityError, MoverError
+from mover.events import Emit, Phase, Progress, ignore
+from mover.kernel import palf_cut, palf_walk
+from mover.media.frames import iter_frames
+from mover.media.header import DataType
+from mover.media.manifest import SetFacts
+from mover.media.meta import ExtentAssembler, MetaType, iter_meta_records
+from mover.recovery.macro_files import MacroFileCheck, plan_macro_files
+from mover.recovery.plan import RestorePoint, choose
+from mover.recovery.windows import load_spans
+from mover.repository.log_file import LogRun
+from mover.repository.rounds import RoundReader
+from mover.repository.sets import LoadedSet, load_infos, load_set, read_checked
+from mover.repository.tree import Repository, name_file
+from mover.store.base import StoreFile
+from mover.store.seekdb.rebuild import StoreBuilder
+from mover.store.seekdb.server import engine_command
+
+CHUNK = 4 << 20
+PARTIAL_NAME = "store.partial"
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreRequest:
+    """What to restore and where to.
+
+    Args:
+        target: base directory of the new store; must be empty or not exist.
+        set_id: the set to begin with; None takes the newest that fits.
+        until_scn, until_us: the moment, inclusive; at most one; None restores all archived log.
+        preview: decide and report, read and write nothing else.
+        concurrency: files read at the same time. workers: threads that verify and decompress.
+    """
+
+    target: Path
+    set_id: int | None = None
+    until_scn: int | None = None
+    until_us: int | None = None
+    preview: bool = False
+    memory: int = 256 << 20
+    concurrency: int = 4
+    workers: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """What was restored, or would be."""
+
+    target: Path
+    point: RestorePoint
+    facts: SetFacts
+    bytes_to_read: int
+    blocks: int
+    log_disk_size: str
+    preview: bool
+    log_end_scn: int = 0
+    seconds: float = 0.0
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def engine_command(self) -> list[str]:
+        """How to boot the result."""
+        parameters = {**self.facts.parameters, "log_disk_size": self.log_disk_size}
+        return ["seekdb", *engine_command(self.target, parameters=parameters)[1:]]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "target": str(self.target),
+            "tenant_id": self.facts.tenant_id,
+            "set": self.point.set.set_id,
+            "round": self.point.round.round_id,
+            "until_scn": self.point.until_scn,
+            "until": iso_from_scn(self.point.until_scn),
+            "log_end_scn": self.log_end_scn,
+            "macro_block_count": self.blocks,
+            "bytes_to_read": self.bytes_to_read,
+            "log_disk_size": self.log_disk_size,
+            "engine_command": self.engine_command,
+            "engine_command_line": shlex.join(self.engine_command),
+            "preview": self.preview,
+            "elapsed_seconds": round(self.seconds, 3),
+        }
+
+
+async def restore(
+    repository: Repository, request: RestoreRequest, *, emit: Emit = ignore, stop: asyncio.Event | None = None
+) -> RestoreReport:
+    """Restore as ``request`` says.
+
+    Raises:
+        PreconditionError: the moment lies in no recoverable window (the hint lists them), or the target is not empty.
+        IntegrityError: a byte at the destination is not what it must be; the message names the file.
+        LogGapError: log is missing.
+        Cancelled: ``stop`` was set; the target is empty again.
+    """
+    until = request.until_scn
+    if request.until_us is not None:
+        until = request.until_us * 1000
+    sets, rounds = await load_spans(repository)
+    point = choose(repository.tenant_id, sets, rounds, set_id=request.set_id, until_scn=until)
+    info = next(i for i in await load_infos(repository) if i.inc_backup_set_id == point.set.set_id)
+    loaded = await load_set(repository, info)
+    log_bytes = _log_bytes(point)
+    report = RestoreReport(
+        target=request.target,
+        point=point,
+        facts=loaded.facts,
+        bytes_to_read=sum(file.size for file in loaded.files) + log_bytes,
+        blocks=len(loaded.placements),
+        log_disk_size=_log_disk_size(loaded.facts, log_bytes),
+        preview=request.preview,
+    )
+    if request.preview:
+        return report
+    began = asyncio.get_running_loop().time()
+    existed = request.target.exists()
+    builder = await asyncio.to_thread(StoreBuilder, request.target, loaded.facts.block_file_size)
+    work = asyncio.ensure_future(_Restore(repository, request, point, loaded, builder, emit).run())
+    stopping = asyncio.ensure_future(stop.wait() if stop is not None else asyncio.Event().wait())
+    try:
+        await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise Cancelled(f"the restore to {request.target} was cancelled", hint="the directory is empty again")
+        end_scn = work.result()
+    except BaseException:
+        work.cancel()
+        stopping.cancel()
+        await asyncio.gather(work, stopping, return_exceptions=True)
+        await asyncio.shield(asyncio.to_thread(_discard, builder, existed))
+        raise
+    stopping.cancel()
+    await asyncio.gather(stopping, return_exceptions=True)
+    seconds = asyncio.get_running_loop().time() - began
+    return RestoreReport(**{**_fields(report), "log_end_scn": end_scn, "seconds": seconds})
+
+
+def _fields(report: RestoreReport) -> dict[str, Any]:
+    return {name: getattr(report, name) for name in report.__dataclass_fields__}
+
+
+def _discard(builder: StoreBuilder, existed: bool) -> None:
+    """Leave the target as it was found."""
+    builder.close()
+    shutil.rmtree(builder.target / PARTIAL_NAME, ignore_errors=True)
+    if not existed:
+        try:
+            builder.target.rmdir()
+        except OSError:
+            pass  # somebody put something there meanwhile; it is theirs
+
+
+def _log_bytes(point: RestorePoint) -> int:
+    return max(0, point.round.checkpoint_lsn - point.set.start_lsn)
+
+
+def _log_disk_size(facts: SetFacts, log_bytes: int) -> str:
+    """The engine records its log disk size and refuses less; and all restored log must fit below its threshold."""
+    recorded = parse_engine_size(str(facts.parameters.get("log_disk_size", "2G")))
+    needed = log_bytes + log_bytes // 4 + _GIB
+    size = max(recorded, -(-needed // _GIB) * _GIB)
+    return f"{size // _GIB}G" if size % _GIB == 0 else f"{-(-size // (1 << 20))}M"
+
+
+def parse_engine_size(text: str) -> int:
+    """Bytes of an engine parameter: ``2G``, ``512M``, ``2147483648``. Raises IntegrityError."""
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+    body = text.strip().upper().removesuffix("B")
+    unit = units.get(body[-1:], 1)
+    digits = body[:-1] if body[-1:] in units else body
+    if not digits.isdecimal():
+        raise IntegrityError(f"the set records a log_disk_size of {text!r}, which is not a size")
+    return int(digits) * unit
+
+
+class _Restore:
+    """One restore in progress."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        request: RestoreRequest,
+        point: RestorePoint,
+        loaded: LoadedSet,
+        builder: StoreBuilder,
+        emit: Emit,
+    ) -> None:
+        self._repository = repository
+        self._request = request
+        self._point = point
+        self._loaded = loaded
+        self._builder = builder
+        self._emit = emit
+        self._blocks = 0
+        self._bytes = 0
+
+    async def run(self) -> int:
+        """Everything, in the order that leaves no half store. Returns the SCN of the last log entry kept."""
+        self._emit(Phase("restore", "blocks", str(self._request.target)))
+        await self._restore_blocks()
+        self._emit(Phase("restore", "log", f"until SCN {self._point.until_scn}"))
+        end_scn = await self._restore_log()
+        self._emit(Phase("restore", "meta"))
+        await self._restore_meta()
+        await asyncio.to_thread(self._builder.finish)
+        return end_scn
+
+    async def _restore_blocks(self) -> None:
+        layout, facts = self._repository.layout, self._loaded.facts
+        plan = plan_macro_files(self._repository, self._loaded)
+        slots = asyncio.Semaphore(self._request.concurrency)
+        with ThreadPoolExecutor(self._request.workers, thread_name_prefix="mover-restore") as threads:
+
+            async def one(check: MacroFileCheck) -> None:
+                async with slots:
+                    await self._restore_file(check, threads)
+
+            await first_error(*(one(check) for check in plan))
+        self._show()
+        for file in self._loaded.files:
+            # The small files are not needed to boot; they are part of what the set promises, so they are read too.
+            path = layout.absolute(file.path)
+            if path not in {check.path for check in plan} and path != self._meta_path(facts):
+                await read_checked(self._repository, self._loaded.files, path)
+
+    async def _restore_file(self, check: MacroFileCheck, threads: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async for piece in self._repository.target.stream(check.path, chunk=CHUNK):
+                written = await loop.run_in_executor(threads, check.feed, piece, self._builder.write_block)
+                self._blocks += written
+                self._bytes += len(piece)
+                self._show()
+            await loop.run_in_executor(threads, check.finish)
+        except IntegrityError as exc:
+            raise name_file(exc, check.path) from None
+
+    def _show(self) -> None:
+        self._emit(
+            Progress(
+                "restore",
+                self._repository.tenant_id,
+                blocks_done=self._blocks,
+                blocks_total=len(self._loaded.placements),
+                bytes_in=self._bytes,
+                bytes_in_total=sum(file.size for file in self._loaded.files),
+            )
+        )
+
+    async def _restore_log(self) -> int:
+        point, builder = self._point, self._builder
+        reader = RoundReader(self._repository, point.round.round_id, self._loaded.facts.pg)
+        end_scn = 0
+        reached = point.set.start_lsn
+        accum: int | None = None
+        async for run in _runs(reader, point):
+            data, done, scn = await asyncio.to_thread(cut_run, run, point.until_scn, accum)
+            if data:
+                await asyncio.to_thread(builder.append_log, run.lsn, run.block_header, data)
+                reached, end_scn = run.lsn + len(data), scn
+            if done:
+                break
+            accum = run.cursor.accum
+        if reached < point.set.end_lsn:
+            raise IntegrityError(
+                f"log of round {point.round.round_id} up to SCN {point.until_scn} ends at LSN {reached}, but set"
+                f" {point.set.set_id} needs it up to LSN {point.set.end_lsn}",
+                lsn=reached,
+            )
+        return end_scn
+
+    def _meta_path(self, facts: SetFacts) -> str:
+        layout = self._repository.layout
+        relative = layout.relative(layout.backup_dir(facts.tenant_id, facts.full_backup_set_id, facts.backup_set_id))
+        for file in self._loaded.files:
+            if file.path.startswith(f"{relative}/meta_file_"):
+                return layout.absolute(file.path)
+        raise IntegrityError(f"{self._loaded.manifest_path}: no meta file in it", path=self._loaded.manifest_path)
+
+    async def _restore_meta(self) -> None:
+        path = self._meta_path(self._loaded.facts)
+        data = await read_checked(self._repository, self._loaded.files, path)
+        try:
+            files = read_meta_files(data)
+        except IntegrityError as exc:
+            raise name_file(exc, path) from None
+        # block_file last: its superblocks are what makes an engine look at the rest.
+        for file in sorted(files, key=lambda f: f.path == "sstable/block_file"):
+            await asyncio.to_thread(self._builder.write_file, file)
+
+
+async def _runs(reader: RoundReader, point: RestorePoint) -> AsyncIterator[LogRun]:
+    async for run in reader.log(point.set.start_lsn, max(point.round.checkpoint_lsn, point.set.end_lsn)):
+        yield run
+
+
+def read_meta_files(data: bytes) -> tuple[StoreFile, ...]:
+    """The store files in a meta file. Raises FormatError."""
+    assembler = ExtentAssembler()
+    for record in iter_meta_records(iter_frames(data, data_type=DataType.META)):
+        if record.meta_type in (MetaType.SUPERBLOCKS, MetaType.STORE_FILE):
+            assembler.add(record)
+    return tuple(StoreFile(file.path, file.size, file.extents) for file in assembler.finish())
+
+
+def cut_run(run: LogRun, until_scn: int, accum: int | None) -> tuple[bytes, bool, int]:
+    """What of a run belongs to the moment.
+
+    Args:
+        run: verified groups.
+        until_scn: the moment, inclusive.
+        accum: PALF's accumulated checksum before the run; None = not known, then its first group cannot be shortened.
+
+    Returns:
+        (bytes to keep, True when the moment ends inside or before the run, SCN of the last entry kept).
+    """
+    if run.max_scn <= until_scn:
+        return run.data, False, run.max_scn
+    kept = bytearray()
+    scn = 0
+    for group in palf_walk(run.data, run.lsn).rows():
+        whole = run.data[group.offset : group.offset + group.size]
+        if group.max_scn <= until_scn:
+            kept += whole
+            accum, scn = group.accum, group.max_scn
+            continue
+        if group.min_scn <= until_scn:
+            if accum is None:
+                raise IntegrityError(f"log group at LSN {run.lsn + group.offset} cannot be cut: its chain is unknown")
+            if shortened := palf_cut(whole, until_scn, accum):
+                kept += shortened
+                scn = palf_walk(shortened, run.lsn + group.offset).max_scn
+        break
+    return bytes(kept), True, scn
+
+
+async def first_error(*work: Any) -> None:
+    """Run coroutines together; the first failure cancels the others and is raised alone."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for item in work:
+                group.create_task(item)
+    except BaseExceptionGroup as exc:
+        errors = [error for error in exc.exceptions if isinstance(error, MoverError)]
+        raise (errors or exc.exceptions)[0] from None
