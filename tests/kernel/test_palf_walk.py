@@ -274,3 +274,21 @@ def test_cut_refuses_what_is_not_one_group():
     padding = LogWriter().group([(10, bytes(100))], padding=True)
     assert palf_cut(padding, 10, 0xFFFFFFFF) == padding
     assert palf_cut(padding, 9, 0xFFFFFFFF) is None
+
+
+def test_cut_inside_a_group_of_the_engine():
+    data, expected = group_bytes("next"), EXPECTED["next"]
+    found = same("palf_walk", data, expected["lsn"], accum=expected["accum"])
+    accum = expected["accum"]
+    cuts = 0
+    for row in found.rows():
+        group = data[row.offset : row.offset + row.size]
+        if row.min_scn < row.max_scn:
+            kept = palf_cut(group, row.max_scn - 1, accum)
+            again = same("palf_walk", kept, expected["lsn"] + row.offset, accum=accum, log_id=row.log_id)
+            assert (again.stop, again.group_count, again.min_scn) == (PalfStop.END, 1, row.min_scn)
+            assert again.max_scn < row.max_scn
+            assert palf_cut(group, row.min_scn - 1, accum) is None
+            cuts += 1
+        accum = row.accum
+    assert cuts
