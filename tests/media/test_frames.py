@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 
 import pytest
@@ -48,7 +49,7 @@ def test_any_split_gives_the_same_frames(parts: list[bytes], cuts: list[int]) ->
     reader = FrameReader()
     found: list[Frame] = []
     edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         found += reader.feed(data[start:end])
     reader.finish()
     assert found == list(iter_frames(data))

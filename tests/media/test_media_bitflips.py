@@ -24,7 +24,9 @@ def test_a_sample_decodes(name: str) -> None:
     path, data = SAMPLES[name]
     assert not damaged(path, data)
     found = describe(path, data, strict=True)
-    assert found["ok"] and found["size"] == len(data) and found["records"] or name == "sys pgs"
+    assert found["ok"]
+    assert found["size"] == len(data)
+    assert found["records"] or name == "sys pgs"
 
 
 @pytest.mark.parametrize("name", SAMPLES)
