@@ -35,6 +35,7 @@ from mover.store.seekdb.rebuild import StoreBuilder
 from mover.store.seekdb.server import engine_command
 
 CHUNK = 4 << 20
+ENGINE_PORT = 2881  # the engine's default; the last --port of a command line counts
 PARTIAL_NAME = "store.partial"
 _GIB = 1 << 30
 
@@ -80,7 +81,7 @@ class RestoreReport:
     def engine_command(self) -> list[str]:
         """How to boot the result."""
         parameters = {**self.facts.parameters, "log_disk_size": self.log_disk_size}
-        return ["seekdb", *engine_command(self.target, parameters=parameters)[1:]]
+        return engine_command(self.target, port=ENGINE_PORT, parameters=parameters)
 
     def as_json(self) -> dict[str, Any]:
         return {

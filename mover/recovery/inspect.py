@@ -1,0 +1,121 @@
+"""Inspect: decode one media file, or every file below a place, wherever it is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+from mover.config import Settings
+from mover.errors import FormatError, IntegrityError, TargetNotFound
+from mover.media.inspect import describe
+from mover.media.inspect import records as decode_records
+from mover.media.layout import FileKind, parse_path
+from mover.target.base import Target
+from mover.target.url import open_target
+
+CHUNK = 4 << 20
+_BATCH = 256
+
+
+async def inspect_path(settings: Settings, path: str, *, records: bool) -> AsyncIterator[dict[str, Any]]:
+    """Yield one dictionary per file, or with ``records`` one per record.
+
+    Args:
+        path: a local path, a destination URL, or a path below ``settings.dest``.
+
+    A damaged file yields what it has and then an ``error``; nothing is raised for it. Raises TargetNotFound when there
+    is nothing at ``path``.
+    """
+    if "://" in path:
+        target = await open_target(path, create=False)
+        below = ""
+    elif settings.dest is not None and not os.path.exists(path):
+        target = await open_target(settings.dest, create=False)
+        below = path.strip("/")
+    else:
+        async for entry in _local(Path(path), records):
+            yield entry
+        return
+    try:
+        async for entry in _remote(target, below, records):
+            yield entry
+    finally:
+        await target.aclose()
+
+
+async def _local(path: Path, records: bool) -> AsyncIterator[dict[str, Any]]:
+    if path.is_dir():
+        files = sorted(found for found in path.rglob("*") if found.is_file())
+    elif path.is_file():
+        files = [path]
+    else:
+        raise TargetNotFound(f"{path}: no such file or directory", hint="name a file of a backup tree, or a directory")
+    for found in files:
+        name = str(found.absolute())
+        if not _is_temporary(name):
+            async for entry in _decode(name, _pieces(found), records):
+                yield entry
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(CHUNK):
+            yield piece
+
+
+async def _remote(target: Target, below: str, records: bool) -> AsyncIterator[dict[str, Any]]:
+    found = False
+    if below and await target.stat(below) is not None:
+        paths = [below]
+    else:
+        paths = [info.path async for info in target.list(below + "/" if below else "")]
+    for path in paths:
+        found = True
+        if not _is_temporary(path):
+            data = await target.get(path)
+            async for entry in _decode(path, iter([data]), records):
+                yield entry
+    if not found:
+        raise TargetNotFound(
+            f"{target.url}/{below}: nothing there", hint="name a file of a backup tree, or a directory"
+        )
+
+
+def _is_temporary(path: str) -> bool:
+    parsed = parse_path(path)
+    return parsed is not None and parsed.kind is FileKind.TEMPORARY
+
+
+async def _decode(path: str, pieces: Iterator[bytes], records: bool) -> AsyncIterator[dict[str, Any]]:
+    """In batches through a thread: decoding a gigabyte must not stop the event loop."""
+    if not records:
+        try:
+            yield await asyncio.to_thread(describe, path, pieces)
+        except FormatError as exc:
+            yield {"path": path, "kind": "unknown", "ok": False, "error": exc.as_json()}
+        return
+    try:
+        rows = await asyncio.to_thread(decode_records, path, pieces)
+        while batch := await asyncio.to_thread(_take, rows):
+            for row in batch:
+                if isinstance(row, IntegrityError):
+                    yield {"path": path, "record": "error", "error": row.as_json()}
+                else:
+                    yield {"path": path, **row}
+    except FormatError as exc:
+        yield {"path": path, "record": "error", "error": exc.as_json()}
+
+
+def _take(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any] | IntegrityError]:
+    batch: list[dict[str, Any] | IntegrityError] = []
+    try:
+        for row in rows:
+            batch.append(row)
+            if len(batch) == _BATCH:
+                break
+    except IntegrityError as exc:
+        batch.append(exc)
+    return batch

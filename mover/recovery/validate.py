@@ -1,0 +1,340 @@
+"""Validate: read back what the destination holds and say, file by file, what is not what it must be.
+
+Every file is checked once, by the strongest means there is for it: a manifest's digest, else its own checksums and a
+strict decode. Sets are checked against their index and manifest, rounds against their chain. Damage is collected, never
+raised: one bad file does not hide the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from mover.errors import Cancelled, IntegrityError, LogGapError, MoverError, PreconditionError, TargetNotFound
+from mover.events import Emit, Phase, Progress, ignore
+from mover.media.inspect import describe
+from mover.media.layout import FileKind, Layout, MediaPath, parse_path
+from mover.media.pg import PGKey
+from mover.recovery.foreign import check_foreign_log, check_foreign_set
+from mover.recovery.macro_files import MacroFileCheck, plan_macro_files
+from mover.repository.archive_state import load_record, load_rounds
+from mover.repository.rounds import RoundReader
+from mover.repository.sets import LoadedSet, complete, load_infos, load_set, read_checked
+from mover.repository.tree import Repository
+from mover.target.base import ObjectInfo
+
+CHUNK = 4 << 20
+_ARCHIVE_KINDS = {FileKind.ARCHIVE_DATA, FileKind.ARCHIVE_INDEX, FileKind.ARCHIVE_KEY}
+
+
+@dataclass(frozen=True, slots=True)
+class ValidateRequest:
+    """What to check. Without ``set_id`` and ``archive`` everything is.
+
+    Args:
+        set_id: this set and the older files it points into.
+        archive: the archived log.
+        everything: all sets and all log, said explicitly.
+        sample: share of the macro files to read, percent; everything else is always read.
+    """
+
+    set_id: int | None = None
+    archive: bool = False
+    everything: bool = False
+    sample: float | None = None
+    concurrency: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """Something that is not what it must be. ``path`` is relative to the destination."""
+
+    path: str
+    offset: int
+    kind: str
+    message: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {"path": self.path, "offset": self.offset, "kind": self.kind, "message": self.message}
+
+
+@dataclass(slots=True)
+class ValidateReport:
+    """What was read and what is wrong."""
+
+    checked_files: int = 0
+    checked_bytes: int = 0
+    checked_sets: list[int] = field(default_factory=list)
+    checked_rounds: list[int] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.violations
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "ok": self.ok,
+            "checked_files": self.checked_files,
+            "checked_bytes": self.checked_bytes,
+            "sets": self.checked_sets,
+            "rounds": self.checked_rounds,
+            "violations": [violation.as_json() for violation in self.violations],
+        }
+
+
+async def validate(
+    repository: Repository, request: ValidateRequest, *, emit: Emit = ignore, stop: asyncio.Event | None = None
+) -> ValidateReport:
+    """Check the destination.
+
+    Every cluster and tenant found at the destination is checked when no set is named.
+
+    Raises:
+        PreconditionError: there is no backup at all, or the named set is not a complete one.
+        Cancelled: ``stop`` was set.
+    """
+    report = ValidateReport()
+    work = asyncio.ensure_future(_Validation(repository, request, report, emit).run())
+    stopping = asyncio.ensure_future(stop.wait() if stop is not None else asyncio.Event().wait())
+    try:
+        await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise Cancelled("the validation was cancelled; nothing was changed")
+        work.result()
+    finally:
+        work.cancel()
+        stopping.cancel()
+        await asyncio.gather(work, stopping, return_exceptions=True)
+    report.violations.sort(key=lambda found: (found.path, found.offset))
+    return report
+
+
+class _Validation:
+    """One run: which files there are, which were checked, and what was found."""
+
+    def __init__(self, repository: Repository, request: ValidateRequest, report: ValidateReport, emit: Emit) -> None:
+        self._home = repository
+        self._request = request
+        self._report = report
+        self._emit = emit
+        self._slots = asyncio.Semaphore(request.concurrency)
+        self._files: dict[str, tuple[ObjectInfo, MediaPath | None]] = {}
+        self._checked: set[str] = set()
+
+    async def run(self) -> None:
+        async for info in self._home.target.list(""):
+            self._files[info.path] = (info, parse_path(info.path))
+        tenants = sorted(self._tenants())
+        if not any(parsed for _, parsed in self._files.values()):
+            raise PreconditionError(f"there is no backup at {self._home.target.url}", hint="check --dest")
+        everything = self._request.everything or (self._request.set_id is None and not self._request.archive)
+        for cluster_name, cluster_id, tenant_id in tenants:
+            repository = Repository(self._home.target, Layout(cluster_name, cluster_id), tenant_id)
+            if everything or self._request.set_id is not None:
+                await self._sets(repository)
+            if everything or self._request.archive:
+                await self._rounds(repository)
+        if self._request.set_id is not None and self._request.set_id not in self._report.checked_sets:
+            raise PreconditionError(
+                f"backup set {self._request.set_id} is not a complete set", hint="`mover show sets`"
+            )
+        if everything:
+            await self._rest()
+
+    def _tenants(self) -> set[tuple[str, int, int]]:
+        found = set()
+        for _, parsed in self._files.values():
+            if parsed is not None and parsed.cluster_name is not None and parsed.cluster_id is not None:
+                found.add((parsed.cluster_name, parsed.cluster_id, parsed.tenant_id or self._home.tenant_id))
+        return found
+
+    # --- backup sets -----------------------------------------------------------------------------------------------
+
+    async def _sets(self, repository: Repository) -> None:
+        infos = await self._guard(
+            repository.layout.tenant_data_backup_info(repository.tenant_id), load_infos(repository)
+        )
+        wanted = self._request.set_id
+        checks: dict[str, MacroFileCheck] = {}
+        for info in complete(infos or ()):
+            if wanted is not None and info.inc_backup_set_id != wanted:
+                continue
+            self._report.checked_sets.append(info.inc_backup_set_id)
+            path = repository.layout.manifest(repository.tenant_id, info.full_backup_set_id, info.inc_backup_set_id)
+            self._emit(Phase("validate", "set", str(info.inc_backup_set_id)))
+            if path not in self._files and not self._is_movers(repository):
+                await self._foreign_set(repository, info.full_backup_set_id, info.inc_backup_set_id)
+                continue
+            loaded = await self._guard(path, load_set(repository, info))
+            if loaded is not None:
+                self._count(path)
+                await self._small_files(repository, loaded)
+                await self._merge(repository, loaded, checks)
+        await self._each(checks.values(), self._macro_file)
+
+    def _is_movers(self, repository: Repository) -> bool:
+        """True when mover wrote this tenant's tree: then a missing manifest is damage."""
+        return any(
+            parsed is not None
+            and parsed.kind in {FileKind.MANIFEST, FileKind.ROUND_RECORD}
+            and parsed.tenant_id == repository.tenant_id
+            for _, parsed in self._files.values()
+        )
+
+    async def _small_files(self, repository: Repository, loaded: LoadedSet) -> None:
+        """Everything of the set but its macro files: digest, then a strict decode."""
+        for row in loaded.files:
+            path = repository.layout.absolute(row.path)
+            parsed = parse_path(path)
+            if path in self._checked or (parsed is not None and parsed.kind is FileKind.MACRO_BLOCK):
+                continue
+            data = await self._guard(path, read_checked(repository, loaded.files, path))
+            if data is not None:
+                await self._decode(path, data)
+
+    async def _merge(self, repository: Repository, loaded: LoadedSet, checks: dict[str, MacroFileCheck]) -> None:
+        """Sets share macro files: each file is read once and serves all of them."""
+        plan = await self._guard(loaded.manifest_path, _now(lambda: plan_macro_files(repository, loaded)))
+        for check in plan or []:
+            known = checks.setdefault(check.path, check)
+            if known is check:
+                continue
+            if known.row != check.row:
+                self._violation(check.path, 0, "IntegrityError", "two manifests disagree about this file")
+            for offset, placement in check.expected.items():
+                other = known.expected.setdefault(offset, placement)
+                if other.digest != placement.digest:
+                    text = f"sets disagree about the block at offset {offset}"
+                    self._violation(check.path, offset, "IntegrityError", text)
+
+    async def _macro_file(self, check: MacroFileCheck) -> None:
+        if self._request.sample is not None and random.random() * 100 >= self._request.sample:
+            self._checked.add(check.path)
+            return
+
+        async def read() -> None:
+            async for piece in self._home.target.stream(check.path, chunk=CHUNK):
+                await asyncio.to_thread(check.feed, piece)
+                self._report.checked_bytes += len(piece)
+                self._show()
+            await asyncio.to_thread(check.finish)
+
+        async with self._slots:
+            await self._guard(check.path, read())
+        self._count(check.path, sized=False)
+
+    async def _foreign_set(self, repository: Repository, full_set: int, set_id: int) -> None:
+        prefix = repository.layout.set_dir(repository.tenant_id, full_set)
+        for path, error in await check_foreign_set(self._home.target, self._below(prefix), set_id):
+            self._damage(path, error)
+
+    # --- archive ---------------------------------------------------------------------------------------------------
+
+    async def _rounds(self, repository: Repository) -> None:
+        path = repository.layout.tenant_clog_backup_info(repository.tenant_id)
+        for info in await self._guard(path, load_rounds(repository)) or ():
+            self._report.checked_rounds.append(info.round_id)
+            self._emit(Phase("validate", "round", str(info.round_id)))
+            prefix = repository.layout.round_dir(repository.tenant_id, info.round_id)
+            record = await self._guard(f"{prefix}/mover_round", load_record(repository, info.round_id))
+            below = self._below(prefix)
+            pgs = {(p.table_id, p.partition_id) for _, p in below if p is not None and p.kind in _ARCHIVE_KINDS}
+            if record is None:
+                if f"{prefix}/mover_round" not in self._files:
+                    for found, error in await check_foreign_log(self._home.target, below):
+                        self._damage(found, error)
+                continue
+            for table_id, partition_id in sorted(pgs, key=str):
+                if table_id is not None and partition_id is not None:
+                    reader = RoundReader(repository, info.round_id, PGKey(table_id, partition_id))
+                    await self._guard(prefix, self._log(reader, record.start_lsn, record.checkpoint_lsn))
+
+    async def _log(self, reader: RoundReader, start_lsn: int, checkpoint_lsn: int) -> None:
+        """Every byte the checkpoint covers, in order, with its chain; what lies behind is decoded with the rest."""
+        await reader.index_records()
+        if checkpoint_lsn <= start_lsn:
+            return
+        async for run in reader.log(start_lsn, checkpoint_lsn):
+            self._report.checked_bytes += len(run.data)
+            self._show()
+
+    # --- everything else --------------------------------------------------------------------------------------------
+
+    async def _rest(self) -> None:
+        """Decode every file that no manifest vouched for."""
+        self._emit(Phase("validate", "files"))
+        rest = [path for path, (_, parsed) in self._files.items() if parsed is not None and path not in self._checked]
+        await self._each(rest, self._one)
+
+    async def _one(self, path: str) -> None:
+        async with self._slots:
+            data = await self._guard(path, self._home.target.get(path))
+            if data is not None:
+                await self._decode(path, data)
+        self._count(path)
+
+    async def _decode(self, path: str, data: bytes) -> None:
+        parsed = parse_path(path)
+        movers = parsed is not None and parsed.tenant_id is not None and any(
+            other is not None and other.kind in {FileKind.MANIFEST, FileKind.ROUND_RECORD}
+            and other.tenant_id == parsed.tenant_id
+            for _, other in self._files.values()
+        )  # fmt: skip
+        found = await self._guard(path, asyncio.to_thread(describe, path, data, strict=movers))
+        self._count(path)
+        if found is not None and not found["ok"]:
+            error = found.get("error") or {"message": "damaged blocks", "kind": "FormatError"}
+            self._violation(path, int(error.get("offset") or 0), str(error["kind"]), str(error["message"]))
+
+    # --- accounting -------------------------------------------------------------------------------------------------
+
+    async def _guard(self, path: str, work: Awaitable[Any]) -> Any:
+        """The result of ``work``, or None after noting the damage it found."""
+        try:
+            return await work
+        except (IntegrityError, LogGapError, TargetNotFound) as exc:
+            self._damage(path, exc)
+            return None
+
+    def _damage(self, path: str, exc: MoverError) -> None:
+        named = str(exc.where.get("path") or path)
+        self._checked.add(named)
+        self._violation(named, int(exc.where.get("offset") or 0), exc.kind, exc.message)
+
+    def _violation(self, path: str, offset: int, kind: str, message: str) -> None:
+        found = Violation(path, offset, kind, message)
+        if found not in self._report.violations:
+            self._report.violations.append(found)
+
+    def _count(self, path: str, *, sized: bool = True) -> None:
+        if path not in self._checked:
+            self._report.checked_files += 1
+            self._report.checked_bytes += self._files[path][0].size if sized and path in self._files else 0
+        self._checked.add(path)
+        self._show()
+
+    def _below(self, prefix: str) -> list[tuple[str, MediaPath | None]]:
+        return [(path, parsed) for path, (_, parsed) in self._files.items() if path.startswith(prefix + "/")]
+
+    async def _each(self, items: Iterable[Any], check: Callable[[Any], Awaitable[None]]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for item in items:
+                group.create_task(_call(check, item))
+
+    def _show(self) -> None:
+        total = sum(info.size for info, _ in self._files.values())
+        self._emit(
+            Progress("validate", self._home.tenant_id, bytes_in=self._report.checked_bytes, bytes_in_total=total)
+        )
+
+
+async def _call(check: Callable[[Any], Awaitable[None]], item: Any) -> None:
+    await check(item)
+
+
+async def _now(work: Callable[[], Any]) -> Any:
+    return work()
