@@ -265,9 +265,9 @@ def archive_rounds(data: bytes) -> list[tuple[int, ...]]:
 
 # --- log archive -----------------------------------------------------------------------------------------------------
 
-BLOCK_FIELDS = (
+BLOCK_FIELDS = str.split(
     "magic version total timestamp epoch accum min_log_id min_ts max_log_id checkpoint max_submit input output crc"
-).split()
+)
 
 
 def archive_blocks(data: bytes) -> list[dict[str, Any]]:
@@ -312,9 +312,14 @@ def murmur(data: bytes, seed: int) -> int:
     return h ^ (h >> 47)
 
 
+ENTRY_FIELDS = str.split(
+    "magic version type table part assist log_id length gen epoch ipv server pts submit crc freeze hcrc"
+)
+
+
 def log_entries(payload: bytes) -> list[dict[str, Any]]:
     out, at = [], 0
-    names = "magic version type table part assist log_id length gen epoch ipv server pts submit crc freeze hcrc".split()
+    names = ENTRY_FIELDS
     while at < len(payload):
         header = dict(zip(names, struct.unpack(">hhiqiiqqqqbqqqqqq", payload[at : at + 105]), strict=True))
         need(header["magic"] == 0x4552 and header["version"] == 1, "entry magic")
@@ -340,10 +345,10 @@ def log_entries(payload: bytes) -> list[dict[str, Any]]:
     return out
 
 
-INDEX_FIELDS = (
+INDEX_FIELDS = str.split(
     "magic length version valid file_id input output epoch accum min_log_id min_ts max_log_id checkpoint submit"
     " round_start_ts round_start_log_id round_snapshot round_submit round_epoch round_accum"
-).split()
+)
 
 
 def archive_index(data: bytes) -> list[dict[str, int]]:
