@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from mover.datapath.compression import Compression
 from mover.kernel import palf_frame_groups
+from mover.kernel.palf import GROUP_COLUMNS
 from mover.media.archive import DATA_FILE_LIMIT, ArchiveBlockMeta, block_size, build_block, chunk
 from mover.media.archive_index import INDEX_FILE_LIMIT, INDEX_RECORD_SIZE, ArchiveIndexRecord
 from mover.media.header import Compressor
@@ -127,8 +128,9 @@ class LogPacker:
         while start < log.groups:
             payload, raw_length, accum, count = await asyncio.to_thread(self._frame, log, start)
             rows = log.table
-            first_id, first_scn = rows[start * 7 + 2], rows[start * 7 + 3]
-            last_id, last_scn = rows[(start + count - 1) * 7 + 2], rows[(start + count - 1) * 7 + 4]
+            first, last = start * GROUP_COLUMNS, (start + count - 1) * GROUP_COLUMNS
+            first_id, first_scn = rows[first + 2], rows[first + 3]
+            last_id, last_scn = rows[last + 2], rows[last + 4]
             if self._file is not None and self._file.size + block_size(len(payload)) > DATA_FILE_LIMIT:
                 await self.flush()
                 await self.close_file()

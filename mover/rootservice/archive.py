@@ -19,6 +19,7 @@ from mover.errors import (
     StateError,
 )
 from mover.events import Phase
+from mover.kernel.palf import GROUP_COLUMNS
 from mover.media.archive import build_kickoff_block
 from mover.media.archive_index import ArchiveKey, ArchiveStart
 from mover.media.archive_info import ArchiveRound, ArchiveStatus, begin_round, current_round, encode_mount_file
@@ -40,6 +41,7 @@ from mover.rootservice.session import Session
 from mover.store.base import LogCursor, LogSource, StoreIdentity
 
 STOP_WAIT_SECONDS = 60.0
+FIRST_REAL_SCN = 10**18  # ns: September 2001, before there was any OceanBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ async def start(session: Session) -> RoundView:
             )
         begin_lsn = await log.begin_lsn()
         await log.hold(begin_lsn)
-        first = await _first_chunk(log, begin_lsn)
+        first = await _first_log(log, begin_lsn, session.clock.now_us())
         start_ts = first[1] // 1000
         round_id = current.round_id + 1 if current else 1
         session.emit(Phase("archive", "begin", f"round {round_id} from LSN {begin_lsn}"))
@@ -277,12 +279,16 @@ async def _held_log(session: Session) -> AsyncIterator[LogSource]:
         await log.aclose(keep_hold=True)
 
 
-async def _first_chunk(log: LogSource, lsn: int) -> tuple[int, int]:
-    """(log id, SCN) of the first group of the log."""
+async def _first_log(log: LogSource, lsn: int, now_us: int) -> tuple[int, int]:
+    """(log id, SCN) of the first group of the log.
+
+    A new store numbers its first groups 1, 2, ... instead of giving them a time; the first real time counts.
+    """
     found = await log.read(LogCursor(lsn), READ_SIZE)
     if found is None:
         raise SourceError(f"the store has no committed log at LSN {lsn}", hint="write something to it first")
-    return found.first_log_id, found.min_scn
+    scns = [found.table[row + 3] for row in range(0, len(found.table), GROUP_COLUMNS)]
+    return found.first_log_id, next((scn for scn in scns if scn > FIRST_REAL_SCN), now_us * 1000)
 
 
 async def _note(session: Session, lease: Lease, info: ArchiveRound) -> None:

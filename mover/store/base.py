@@ -68,8 +68,8 @@ class BlockIdentity:
     logical_version: int = 0
     data_seq: int = 0
     payload_checksum: int = 0
-    # Not part of what identifies a block: manifests do not keep it.
-    data_checksum: int = field(default=0, compare=False)  # the sstable header's own (kind 1): the number the engine's catalog shows
+    # The sstable header's own (kind 1), the number the engine's catalog shows. Manifests do not keep it.
+    data_checksum: int = field(default=0, compare=False)
 
     @property
     def immutable(self) -> bool:
