@@ -16,7 +16,9 @@ from mover.errors import PreconditionError
 
 if TYPE_CHECKING:
     from mover.cli.runner import Control
+    from mover.rootservice.backup import BackupPlan
     from mover.rootservice.session import Session
+    from mover.rootservice.views import SetView
 
 
 @click.group(
@@ -78,31 +80,43 @@ def incremental(invocation: Invocation, plan: bool, tenants: tuple[str, ...]) ->
 )
 @click.pass_obj
 def cancel(invocation: Invocation) -> int:
-    return _ask(invocation, "cancel", need_source=False)
+    async def body(session: Session, _control: Control) -> Mapping[str, Any]:
+        from mover.rootservice import backup
 
+        return await backup.cancel(session)
 
-@command.command(
-    "resume",
-    help="Go on with a backup that was interrupted.",
-    examples=("mover backup resume --source seekdb:///srv/seekdb --dest file:///mnt/backup",),
-)
-@click.pass_obj
-def resume(invocation: Invocation) -> int:
-    return _ask(invocation, "resume", need_source=True)
+    outcome = with_session(invocation, body, need_source=False, silent=True)
+    _show(invocation, outcome.value)
+    return outcome.status(DONE)
 
 
 @command.command(
     "status",
-    help="Show the state of the backup job and its latest set.",
+    help="Show the backups that run now, and the latest set.",
     examples=("mover backup status --dest file:///mnt/backup",),
 )
 @click.pass_obj
 def status(invocation: Invocation) -> int:
-    return _ask(invocation, "status", need_source=False)
+    async def body(session: Session, _control: Control) -> dict[str, Any]:
+        from mover.rootservice import views
+
+        running = (await views.progress(session)).as_json()["progress"]
+        sets = (await views.sets(session)).as_json()["sets"]
+        return {"running": running, "latest_set": sets[-1] if sets else None}
+
+    outcome = with_session(invocation, body, need_source=False, silent=True)
+    entry = outcome.value
+    if invocation.json:
+        print_json(entry, invocation.redactor)
+    else:
+        from mover.cli.render import show_view
+
+        show_view(invocation, "", {"running": entry["running"], "sets": list(filter(None, [entry["latest_set"]]))})
+    return outcome.status(DONE)
 
 
 def _back_up(invocation: Invocation, *, incremental: bool, plan: bool, tenants: tuple[str, ...]) -> int:
-    async def body(session: Session, control: Control) -> Any:
+    async def body(session: Session, control: Control) -> SetView | BackupPlan:
         from mover.rootservice import backup
 
         await _require_tenants(session, tenants)
@@ -125,17 +139,6 @@ async def _require_tenants(session: Session, tenants: tuple[str, ...]) -> None:
                 f"the source has no tenant {tenant!r}",
                 hint=f"It has tenant {identity.tenant_id}, named {identity.tenant_name!r}.",
             )
-
-
-def _ask(invocation: Invocation, verb: str, *, need_source: bool) -> int:
-    async def body(session: Session, _control: Control) -> Any:
-        from mover.rootservice import backup
-
-        return await getattr(backup, verb)(session)
-
-    outcome = with_session(invocation, body, need_source=need_source)
-    _show(invocation, outcome.value.as_json())
-    return outcome.status(DONE)
 
 
 def _show(invocation: Invocation, entry: Mapping[str, Any]) -> None:

@@ -56,11 +56,11 @@ def command(invocation: Invocation, directory: Path | None) -> int:
         if not invocation.json and not invocation.quiet:
             say(f"{span_text(time.monotonic() - began):>7}  {text}", invocation.redactor)
 
-    async def body(control: Control) -> Report:
+    async def body(_control: Control) -> Report:
         from mover.demo.story import tell
 
-        with control.graceful() as stop:
-            return await tell(settings, directory=directory, step=step, emit=display.emit, stop=stop)
+        # Not graceful: a throw-away story is cancelled, and cleans up on its way out.
+        return await tell(settings, directory=directory, step=step, emit=display.emit)
 
     report = run_job(body, display).value
     if invocation.json:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mover.cli.command import Command
+from mover.cli.ending import DONE, INTEGRITY
 from mover.cli.invocation import Invocation
 from mover.cli.output import print_json, say
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     help="""Decode a file of a backup tree, or every file below a directory.
 
 PATH is a local path, a URL, or with --dest a path below the destination. One line per file says what it is;
---records shows each record in it.""",
+--records shows each record in it. What does not decode is named with its offset, and the exit status is 5.""",
     examples=(
         "mover inspect /mnt/backup/seekdb/1/incarnation_1/1/data/tenant_data_backup_info",
         "mover inspect s3://bucket/backup --records --json",
@@ -36,11 +37,14 @@ def command(invocation: Invocation, path: str, records: bool) -> int:
 
     settings = invocation.settings()
     files: list[dict[str, Any]] = []
+    damaged = False
 
     async def body(_control: Control) -> None:
         from mover.recovery.inspect import inspect_path
 
+        nonlocal damaged
         async for entry in inspect_path(settings, path, records=records):
+            damaged = damaged or "error" in entry or entry.get("ok") is False
             if not invocation.json:
                 _say(invocation, entry)
             elif records:
@@ -51,7 +55,7 @@ def command(invocation: Invocation, path: str, records: bool) -> int:
     outcome = run_job(body, Display())
     if invocation.json and not records:
         print_json({"files": files}, invocation.redactor)
-    return outcome.status(0)
+    return outcome.status(INTEGRITY if damaged else DONE)
 
 
 def _say(invocation: Invocation, entry: dict[str, Any]) -> None:

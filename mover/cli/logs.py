@@ -98,7 +98,7 @@ def set_up(level: str, form: str, redactor: Redactor) -> None:
     handler.setFormatter(JsonFormatter(redactor) if form == "json" else TextFormatter(redactor))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
+    # Libraries repeat whole requests, signed headers included, when they may say more than errors.
+    root.setLevel(logging.ERROR)
     logging.getLogger("mover").setLevel(level.upper())
-    # Third parties repeat whole requests, signed headers included, at debug level.
     logging.captureWarnings(True)

@@ -49,7 +49,9 @@ class Gauge:
 
     @property
     def title(self) -> str:
-        return f"{self.job} tenant {self.tenant_id}" + (f" ({self.phase})" if self.phase else "")
+        # An archive has one phase for most of its life; its round says more.
+        shown = self.phase if self.archive is None else ""
+        return f"{self.job} tenant {self.tenant_id}" + (f" ({shown})" if shown else "")
 
     def work(self) -> tuple[int, int]:
         """Done and total in the unit that has a total: bytes, else blocks, else partitions; total 0 is unknown."""

@@ -54,6 +54,7 @@ class Lines(Display):
         self._stream = stream
         self._meter = meter or Meter()
         self._moved: set[tuple[str, int]] = set()
+        self._last: list[tuple[str, int]] = []
         self._idle_phase: Phase | None = None
 
     def emit(self, event: Event) -> None:
@@ -67,17 +68,20 @@ class Lines(Display):
             self._moved.add((gauge.job, gauge.tenant_id))
 
     def tick(self) -> None:
-        now = self._meter.monotonic()
-        for gauge in self._meter.gauges.values():
-            self._write(f"{gauge.title}: {gauge.text(now)}")
+        # When nothing moved, what moved last stands still and says so; a job that ended is not told again.
+        if self._moved:
+            self._last = sorted(self._moved)
+        self._tell(self._last)
         if not self._meter.gauges and self._idle_phase is not None:
             self._write(f"{self._idle_phase.job}: {self._idle_phase.name} {self._idle_phase.detail}".rstrip())
-        self._moved.clear()
 
     def __exit__(self, *_exception: object) -> None:
         # What the last interval missed: a short job says what it did in one line too.
+        self._tell(sorted(self._moved))
+
+    def _tell(self, keys: list[tuple[str, int]]) -> None:
         now = self._meter.monotonic()
-        for key in sorted(self._moved):
+        for key in keys:
             gauge = self._meter.gauges[key]
             self._write(f"{gauge.title}: {gauge.text(now)}")
         self._moved.clear()
@@ -134,6 +138,8 @@ class Live(Display):
             console=self._console,
             transient=True,
             expand=True,
+            # Lines on stdout go above the bars when both are one terminal, and untouched into a file.
+            redirect_stdout=sys.stdout.isatty(),
         )
         self._tasks: dict[tuple[str, int], rich.progress.TaskID] = {}
         self._phase_task: rich.progress.TaskID | None = None

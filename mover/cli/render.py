@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mover.cli.invocation import Invocation
 from mover.cli.output import print_json, say
-from mover.cli.units import bytes_text, printable, span_text
+from mover.cli.units import bytes_text, printable, ratio_text, span_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -144,3 +144,50 @@ def cell_text(name: str, value: Any) -> str:
 
 def _title(column: str) -> str:
     return _TITLES.get(column, column.replace("_", " "))
+
+
+def show_report(invocation: Invocation, report: Mapping[str, Any]) -> None:
+    """The end of the demo: jobs, archive, tables, and the result in one line."""
+    jobs = []
+    for facts in report["sets"]:
+        kind = "full" if facts["backup_type"] == "D" else "incremental"
+        jobs.append([f"{kind}, set {facts['backup_set_id']}", *_volume(facts)])
+    archive, restore = report["archive"], report["restore"]
+    jobs.append(["archived log", "-", "-", *_volume(archive)[2:-1], "-"])
+    stored = cell_text("disk_bytes", restore.get("disk_bytes"))
+    jobs.append(["restore", "-", "-", "-", stored, "-", cell_text("elapsed_seconds", restore.get("elapsed_seconds"))])
+    show_table(invocation, "", ["", "blocks", "reused", "read", "written", "ratio", "took"], jobs)
+    rows = [
+        [row["table"], str(row["rows"]), f"{row['checksum']:x}", "identical" if row["identical"] else "DIFFERS"]
+        for row in report["tables"]
+    ]
+    show_table(invocation, "", ["table", "rows", "checksum", "restored"], rows)
+    facts = [
+        ["archive lag", f"p50 {_lag(archive, 50)}, p99 {_lag(archive, 99)}"],
+        ["restored to", f"{report['moment'].get('time', '-')} (SCN {report['moment'].get('scn', '-')})"],
+        ["boot of the restored store", cell_text("boot_seconds", restore.get("boot_seconds"))],
+        ["destination", report["dest"]],
+        ["kept in", report["directory"] or "nothing: use --dir to keep it"],
+        ["whole story", span_text(report["elapsed_seconds"])],
+    ]
+    show_table(invocation, "", ["", ""], facts)
+    for difference in report["differences"]:
+        say(f"differs: {difference}", invocation.redactor)
+    say("result: every table is identical" if report["ok"] else "result: NOT what it was")
+
+
+def _volume(facts: Mapping[str, Any]) -> list[str]:
+    """Blocks, reused, read, written, ratio, took."""
+    read, written = int(facts.get("input_bytes") or 0), int(facts.get("output_bytes") or 0)
+    return [
+        str(facts.get("macro_block_count", "-")),
+        str(facts.get("reused_macro_block_count", "-")),
+        bytes_text(read),
+        bytes_text(written),
+        ratio_text(read, written),
+        cell_text("elapsed_seconds", facts.get("elapsed_seconds")),
+    ]
+
+
+def _lag(archive: Mapping[str, Any], percentile: int) -> str:
+    return cell_text("lag_seconds", archive.get(f"lag_p{percentile}_seconds"))

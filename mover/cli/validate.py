@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     short_help="Read back and check every byte.",
     help="""Read back what is at the destination and check every byte of it.
 
-Without options: the latest set with everything it needs. A flipped bit, a missing file or a broken chain is named
-with file and offset, and the exit status is 5.""",
+Without options every set and all archived log. A flipped bit, a missing file or a broken chain is named with file and
+offset, and the exit status is 5.""",
     examples=(
         "mover validate --dest file:///mnt/backup",
-        "mover validate --dest file:///mnt/backup --all",
+        "mover validate --dest file:///mnt/backup --archive --json",
         "mover validate --dest file:///mnt/backup --set 3 --sample 10",
     ),
 )
 @click.option("--set", "set_id", type=click.IntRange(min=1), metavar="N", help="This set and the older blocks it uses.")
 @click.option("--archive", is_flag=True, help="The archived log: every block, index record and chain.")
-@click.option("--all", "everything", is_flag=True, help="Every set and all archived log.")
+@click.option("--all", "everything", is_flag=True, help="Every set and all archived log; the default.")
 @click.option(
     "--sample",
     type=click.FloatRange(0, 100, min_open=True),
     metavar="PCT",
-    help="Read only this share of the blocks; small files are always read.",
+    help="Read only this share of the macroblock files; everything else is always read.",
 )
 @click.pass_obj
 def command(invocation: Invocation, set_id: int | None, archive: bool, everything: bool, sample: float | None) -> int:
