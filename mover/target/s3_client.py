@@ -20,6 +20,7 @@ from aiobotocore.session import AioSession
 from botocore.handlers import add_expect_header
 
 from mover.clock import Clock, SystemClock
+from mover.errors import TargetError
 from mover.target.paths import check_path
 from mover.target.s3_body import PartBody
 from mover.target.s3_errors import CALL_ERRORS, Failure, typed_error
@@ -142,6 +143,8 @@ class S3Client:
         Returns the parsed answer. Raises TargetNotFound, TargetExists (412), TargetError, UnreachableError and
         ConfigError; the store's code is ``where["s3_code"]``.
         """
+        if self._client is None:
+            raise TargetError(f"the destination {self.destination.url} is not open", path=path or None)
         limit = attempts or self._attempts
         seconds = ATTEMPT_SECONDS + max(size, len(body) if body is not None else 0) / SLOWEST_BYTES_PER_SECOND
         attempt = 0

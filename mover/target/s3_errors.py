@@ -12,6 +12,7 @@ from mover.errors import ConfigError, MoverError, TargetError, TargetExists, Tar
 
 _TRANSPORT = (
     boto.HTTPClientError,
+    boto.ConnectionError,
     boto.ResponseStreamingError,
     boto.IncompleteReadError,
     aiohttp.ClientError,

@@ -1,0 +1,115 @@
+"""A proxy in front of a real S3 server that misbehaves on demand.
+
+``proxy.fault(kind, method="PUT", where="partNumber=2", times=1)`` makes the next requests that match go wrong:
+
+* ``slow-down``: 503 SlowDown, nothing is passed on;
+* ``lost``: the request is carried out, the connection is closed without an answer;
+* ``reset``: the connection is closed, nothing is passed on;
+* ``hang``: nothing is passed on and nothing is ever answered;
+* ``error-200``: 200 with an error in the body, nothing is passed on;
+* ``empty-200``: 200 with nothing at all, nothing is passed on;
+* ``damage``: the body is passed on with a flipped bit;
+* ``other-etag``: passed on, and the answer's ETag is another one;
+* ``cut``: passed on, and the answer ends half way.
+"""
+
+import asyncio
+import io
+from dataclasses import dataclass
+
+from aiohttp import ClientSession, web
+from multidict import CIMultiDict
+from yarl import URL
+
+_ERROR = '<?xml version="1.0"?><Error><Code>{code}</Code><Message>try again</Message></Error>'
+_HOP = {"connection", "transfer-encoding", "keep-alive"}
+
+
+@dataclass
+class Fault:
+    kind: str
+    method: str
+    where: str
+    times: int
+
+    def takes(self, request):
+        return self.times > 0 and request.method == self.method and self.where in request.raw_path
+
+
+class FaultProxy:
+    def __init__(self, backend: str) -> None:
+        self.backend = backend
+        self.seen: list[str] = []  # "METHOD raw-path" of every request
+        self.expected_continue = 0
+        self.faults: list[Fault] = []
+        self._released = asyncio.Event()
+
+    def fault(self, kind, method="PUT", where="", times=1):
+        self.faults.append(Fault(kind, method, where, times))
+
+    def count(self, method, where=""):
+        return sum(1 for line in self.seen if line.startswith(f"{method} ") and where in line)
+
+    async def __aenter__(self):
+        self._session = ClientSession(auto_decompress=False, skip_auto_headers={"User-Agent", "Content-Type"})
+        app = web.Application(client_max_size=1 << 30)
+        app.router.add_route("*", "/{anything:.*}", self._handle)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.endpoint = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return self
+
+    async def __aexit__(self, *_):
+        self._released.set()
+        await self._runner.cleanup()
+        await self._session.close()
+
+    async def _handle(self, request):
+        self.seen.append(f"{request.method} {request.raw_path}")
+        self.expected_continue += "Expect" in request.headers
+        fault = next((fault for fault in self.faults if fault.takes(request)), None)
+        kind = ""
+        if fault:
+            fault.times -= 1
+            kind = fault.kind
+        if kind == "hang":
+            await self._released.wait()
+        body = await request.read()
+        if kind == "slow-down":
+            return web.Response(status=503, text=_ERROR.format(code="SlowDown"), content_type="application/xml")
+        if kind == "error-200":
+            return web.Response(text=_ERROR.format(code="InternalError"), content_type="application/xml")
+        if kind == "empty-200":
+            return web.Response()
+        if kind in ("reset", "hang"):
+            request.transport.abort()
+            return web.Response()
+        if kind == "damage":
+            body = bytes([body[0] ^ 1]) + body[1:]
+        # The Host header is part of the signature and goes on as it came.
+        headers = CIMultiDict((name, value) for name, value in request.headers.items() if name.lower() not in _HOP)
+        url = URL(self.backend + request.raw_path, encoded=True)
+        async with self._session.request(
+            request.method, url, headers=headers, data=io.BytesIO(body) if body else None, allow_redirects=False
+        ) as answer:
+            content = await answer.read()
+            out = CIMultiDict((name, value) for name, value in answer.headers.items() if name.lower() not in _HOP)
+            if kind == "lost":
+                request.transport.abort()
+                return web.Response()
+            if kind == "other-etag":
+                out["ETag"] = '"00000000000000000000000000000000"'
+            if kind == "cut":
+                response = web.StreamResponse(status=answer.status, headers=out)
+                await response.prepare(request)
+                await response.write(content[: len(content) // 2])
+                await asyncio.sleep(0)
+                request.transport.close()
+                return response
+            if request.method == "HEAD":
+                out.setdefault("Content-Length", "0")
+                return web.Response(status=answer.status, headers=out)
+            out.pop("Content-Length", None)
+            return web.Response(status=answer.status, headers=out, body=content)
