@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mover import config_values as values
-from mover.config_secret import MASK, redact_url
+from mover.config_secret import MASK, redact_url, url_secrets
 from mover.errors import ConfigError
 
 DEFAULT_FILE = Path("/etc/mover/mover.toml")
@@ -218,6 +218,8 @@ class Settings:
     def secrets(self) -> list[str]:
         """The values that must appear nowhere; for a log filter."""
         found = [getattr(self, option.name) for option in OPTIONS if option.secret]
+        for address in (self.source, self.dest, self.catalog):
+            found += url_secrets(address) if address else []
         return [value for value in found if value]
 
     def __repr__(self) -> str:

@@ -6,9 +6,16 @@ Used by settings, the log filter and every message that quotes a URL.
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 MASK = "***"
 
+# Options of URLs that may be shown.
+_HARMLESS = frozenset(
+    {"host", "endpoint", "region", "profile", "addressing", "signature", "part_size", "concurrency", "timeout", "appid"}
+    | {"access_id", "unix_socket", "charset", "data_dir", "base_dir", "cluster", "tenant", "tenant_id", "database"}
+)
+_SHORTEST = 6  # of what is looked for in every text; a shorter secret would mask half the words
 # A parameter, key or header whose name ends like this carries a secret. Names of files that hold one do not.
 _NAME = (
     r"(?:[\w-]*(?:access[_-]?key|secret|secret[_-]?(?:access[_-]?)?key|password|passwd|passphrase"
@@ -30,8 +37,28 @@ def redact(message: str) -> str:
 
 
 def redact_url(address: str) -> str:
-    """A URL without its password and without secret query parameters. Idempotent."""
-    return redact(address)
+    """A URL with its password and every option masked that is not known to be harmless. Idempotent."""
+    head, mark, query = address.partition("?")
+    head = _USERINFO.sub(rf"\g<head>:{MASK}@", head)
+    return head + mark + "&".join(shown for shown, _ in map(_judge, query.split("&"))) if mark else head
+
+
+def url_secrets(address: str) -> list[str]:
+    """The values that :func:`redact_url` masks, as written and with percent escapes decoded."""
+    found = [match["value"] for match in _USERINFO.finditer(address.partition("?")[0])]
+    found += [value for _, value in map(_judge, address.partition("?")[2].split("&")) if value]
+    return sorted(value for value in {*found, *map(unquote, found)} if len(value) >= _SHORTEST)
+
+
+def _judge(piece: str) -> tuple[str, str]:
+    """A query parameter as it may be shown, and what was hidden. A misspelled "acess_key" is hidden too."""
+    key, equals, value = piece.partition("=")
+    if equals and unquote(key).strip().lower() in _HARMLESS:
+        return redact(piece), ""
+    if equals:
+        return f"{key}={MASK}", value
+    # The rest of a secret with an '&' in it, or nothing at all.
+    return (MASK, piece) if piece else ("", "")
 
 
 def _mask_pair(match: re.Match[str]) -> str:

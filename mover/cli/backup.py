@@ -145,6 +145,6 @@ def _show(invocation: Invocation, entry: Mapping[str, Any]) -> None:
     if invocation.json:
         print_json(entry, invocation.redactor)
     elif not invocation.quiet:
-        from mover.cli.render import show_facts
+        from mover.cli.render import BACKUP_FACTS, show_facts
 
-        show_facts(invocation, entry)
+        show_facts(invocation, entry, BACKUP_FACTS)

@@ -60,7 +60,9 @@ def command(invocation: Invocation, path: str, records: bool) -> int:
 
 def _say(invocation: Invocation, entry: dict[str, Any]) -> None:
     head = " ".join(str(entry[key]) for key in ("path", "offset", "kind") if entry.get(key) is not None)
-    rest = {key: value for key, value in entry.items() if key not in {"path", "offset", "kind"} and value is not None}
+    # Where the path says it is and what --records shows in full would only make the line long.
+    known = {"path", "offset", "kind", "place", "content"}
+    rest = {key: value for key, value in entry.items() if key not in known and value is not None}
     say(
         ": ".join(filter(None, (head, ", ".join(f"{key}={value}" for key, value in rest.items())))), invocation.redactor
     )

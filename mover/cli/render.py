@@ -45,6 +45,25 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
     "holes": ("tenant_id", "from", "until", "reason"),
     "violations": ("path", "offset", "kind", "message"),
 }
+_EMPTY = {
+    "sets": "no backup sets",
+    "rounds": "no archive rounds",
+    "windows": "nothing can be restored",
+    "progress": "no backup runs",
+    "running": "no backup runs",
+}
+BACKUP_FACTS = (*_COLUMNS["sets"], "restorable", "compression")
+RESTORE_FACTS = (
+    "target",
+    "set",
+    "round",
+    "until",
+    "until_scn",
+    "macro_block_count",
+    "bytes_to_read",
+    "log_disk_size",
+    "elapsed_seconds",
+)
 _TITLES = {"backup_set_id": "set", "tenant_id": "tenant", "macro_block_count": "blocks"} | {
     "reused_macro_block_count": "reused",
     "input_bytes": "in",
@@ -64,7 +83,7 @@ def show_view(invocation: Invocation, name: str, view: Mapping[str, Any]) -> Non
             continue
         if not rows:
             if key != "holes":
-                say(f"no {key}")
+                say(_EMPTY.get(key, f"no {key}"))
             continue
         known = [column for column in _COLUMNS.get(key, ()) if any(column in row for row in rows)]
         columns = known or list(dict.fromkeys(column for row in rows for column in row))
@@ -72,16 +91,21 @@ def show_view(invocation: Invocation, name: str, view: Mapping[str, Any]) -> Non
         show_table(invocation, key if key != name else "", [_title(column) for column in columns], table)
 
 
-def show_facts(invocation: Invocation, facts: Mapping[str, Any]) -> None:
-    """One thing as a table of two columns; nested objects as dotted names, lists of objects as tables."""
+def show_facts(invocation: Invocation, facts: Mapping[str, Any], only: Sequence[str] = ()) -> None:
+    """One thing as a table of two columns; nested objects as dotted names, lists of objects as tables.
+
+    Args:
+        only: the facts that a person looks for, in their order; everything when there is none of them.
+    """
     rows, tables = [], {}
-    for key, value in facts.items():
+    wanted = {key: facts[key] for key in only if key in facts} or facts
+    for key, value in wanted.items():
         if isinstance(value, Mapping):
             rows += [[f"{key}.{inner}", cell_text(inner, item)] for inner, item in value.items()]
         elif isinstance(value, Sequence) and value and isinstance(value[0], Mapping):
             tables[key] = value
         elif value is not None:
-            rows.append([key, cell_text(key, value)])
+            rows.append([_title(key), cell_text(key, value)])
     if rows:
         show_table(invocation, "", ["", ""], rows)
     if tables:
@@ -131,7 +155,7 @@ def cell_text(name: str, value: Any) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int | float) and name.endswith("_bytes"):
+    if isinstance(value, int | float) and "bytes" in name.split("_"):
         return bytes_text(value)
     if isinstance(value, int | float) and name.endswith("_seconds"):
         return span_text(value)

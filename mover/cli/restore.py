@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from mover.cli.invocation import Invocation
 from mover.cli.job import with_session
 from mover.cli.output import print_json, say
 from mover.cli.times import parse_moment
+from mover.errors import PreconditionError
 
 if TYPE_CHECKING:
     from mover.cli.runner import Control
@@ -78,8 +80,8 @@ def command(
 
 
 def shell_line(command: list[str]) -> str:
-    """The command as a line for a shell."""
-    return shlex.join(command)
+    """The command as a line for a shell of this machine."""
+    return shlex.join([_findable(command[0]), *command[1:]])
 
 
 def _report(invocation: Invocation, entry: Mapping[str, Any]) -> None:
@@ -87,12 +89,24 @@ def _report(invocation: Invocation, entry: Mapping[str, Any]) -> None:
         print_json(entry, invocation.redactor)
         return
     if not invocation.quiet:
-        from mover.cli.render import show_facts
+        from mover.cli.render import RESTORE_FACTS, show_facts
 
-        show_facts(invocation, {key: value for key, value in entry.items() if key != "engine_command"})
+        show_facts(invocation, entry, RESTORE_FACTS)
     engine = entry.get("engine_command")
     if engine:
         if not invocation.quiet:
-            say("Boot it with:")
+            say("This would boot it:" if entry.get("preview") else "Boot it with:")
         # Alone on its line and unwrapped: made to be copied, and with --quiet the only line there is.
         say(shell_line([str(word) for word in engine]), invocation.redactor)
+
+
+def _findable(program: str) -> str:
+    """The engine as this machine's shell finds it: the wheel that brings it puts it on no PATH."""
+    if shutil.which(program) is None:
+        from mover.store.seekdb.server import find_engine
+
+        try:
+            return str(find_engine())
+        except PreconditionError:
+            pass  # no engine here: the store may be booted elsewhere
+    return program
