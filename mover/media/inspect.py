@@ -18,7 +18,7 @@ from mover.media.archive_index import (
     parse_archive_key,
     scan_index_file,
 )
-from mover.media.frames import Frame, FrameReader
+from mover.media.frames import FRAME_ALIGN, Frame, FrameReader
 from mover.media.header import HEADER_SIZE, Compressor, DataType, parse_header
 from mover.media.layout import FileKind, parse_path
 from mover.media.log_entry import LogType, iter_log_entries, parse_kickoff, parse_palf_group
@@ -205,9 +205,17 @@ def _decode(kind: FileKind, place: dict[str, Any], stream: Iterator[Buffer], str
 
 def _frames(stream: Pieces, data_type: int, strict: bool) -> Iterator[Frame]:
     reader = FrameReader(data_type, strict=strict)
-    for piece in stream:
+    for piece in _small(stream):
         yield from reader.feed(piece)
     reader.finish()
+
+
+def _small(stream: Pieces) -> Iterator[memoryview]:
+    """Pieces that complete at most one frame each, so that what precedes a bad frame is told before the error."""
+    for piece in stream:
+        view = memoryview(piece)
+        for start in range(0, len(view), FRAME_ALIGN):
+            yield view[start : start + FRAME_ALIGN]
 
 
 def _macro_blocks(stream: Pieces, strict: bool) -> Records:
@@ -273,7 +281,7 @@ def _meta_index(stream: Pieces, strict: bool) -> Records:
 def _manifest(stream: Pieces, strict: bool) -> Records:  # noqa: ARG001 (our own file: always strict)
     reader = ManifestReader()
     told = False
-    for piece in stream:
+    for piece in _small(stream):
         rows = reader.feed(piece)
         if not told and reader.has_facts:
             yield {"record": "facts", **jsonable(reader.facts)}

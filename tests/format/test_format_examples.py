@@ -24,11 +24,9 @@ def test_every_example_of_the_page_was_found() -> None:
     assert "{{" not in page
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if "zstd" not in name])
 def test_the_writers_still_make_these_bytes(name: str) -> None:
-    """A change of the format changes the page (or, for compressed bytes, another library version may)."""
-    if "zstd" in name:
-        pytest.skip("the bytes of a zstd frame depend on the library")
+    """A change of the format changes the page. (What zstd makes depends on its version, so that one is only read.)"""
     assert format_examples.made()[name] == EXAMPLES[name][0]
 
 
