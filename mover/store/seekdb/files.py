@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from pathlib import Path
 
 from mover.errors import FormatError, IntegrityError, SourceError
@@ -22,10 +23,13 @@ SUPERBLOCK_MAGIC = 1018
 SUPERBLOCK_OFFSETS = (0, MACRO_BLOCK_SIZE)
 SLOG_BATCH = struct.Struct(">HHHHQQ")  # magic, version, header size, reserved, body length, checksum of the body
 SLOG_BATCH_MAGIC = 0xAABB
+SLOG_ENTRY = struct.Struct(">HHHHiiQQQQ")  # magic, version, header size, reserved, command, length, seq, time, crcs
+SLOG_FILLER = 0x10001  # the command of an entry that only fills a page
 SLOG_SERVER = "slog/server"
 PALF_META_ENTRY = struct.Struct(">HhiQQ")  # magic "LM", version, body length, checksum words
 PALF_META_MAGIC = 0x4C4D
 _ATTEMPTS = 20
+_TORN_SECONDS = 0.001
 
 
 def check_superblock(page: bytes) -> None:
@@ -79,15 +83,18 @@ def read_superblocks(paths: StorePaths) -> StoreFile:
 
 
 class SlogReader:
-    """slog/sys and slog/server, which only ever grow: each refresh reads just what was appended.
+    """slog/sys and slog/server, which grow by batches: each refresh reads just what was added.
 
-    A batch that is being written is left off; the engine itself forgets such a tail when it boots.
+    A flush ends on a page boundary: its rest is filled with a no-op batch, which the next flush overwrites in place. So
+    reading goes on where that filler began, never behind it. A batch that is being written is left off; the engine
+    itself forgets such a tail when it boots.
     """
 
     def __init__(self, paths: StorePaths) -> None:
         self._directories = {SLOG_SYS: paths.slog_sys, SLOG_SERVER: paths.data / SLOG_SERVER}
         self._content: dict[str, bytearray] = {}
-        self._verified: dict[str, int] = {}
+        self._verified: dict[str, int] = {}  # end of the last valid batch
+        self._resume: dict[str, int] = {}  # where the next refresh begins: before a trailing filler
 
     def refresh(self) -> int:
         """Read on to the present; bytes read.
@@ -107,7 +114,7 @@ class SlogReader:
                 except FileNotFoundError:
                     continue  # an old file the engine just dropped after a checkpoint
         for name in self._content.keys() - present:
-            del self._content[name], self._verified[name]
+            del self._content[name], self._verified[name], self._resume[name]
         return total
 
     def files(self) -> list[StoreFile]:
@@ -122,7 +129,8 @@ class SlogReader:
 
     def _refresh_file(self, name: str, path: Path, *, last: bool) -> int:
         content = self._content.setdefault(name, bytearray())
-        start = self._verified.setdefault(name, 0)
+        start = self._resume.setdefault(name, 0)
+        self._verified.setdefault(name, 0)
         total = 0
         for attempt in range(_ATTEMPTS):
             with path.open("rb", buffering=0) as file:
@@ -132,36 +140,38 @@ class SlogReader:
             total += len(tail)
             del content[start:]
             content += tail
-            end = slog_valid_end(content, start)
-            self._verified[name] = end
-            # Behind the valid end only unwritten zeros may follow, or one batch that is being written just now.
+            end, resume = slog_valid_end(content, start)
+            self._verified[name], self._resume[name] = end, resume
             if not any(content[end:]):
-                break
-            if attempt == _ATTEMPTS - 1 and not last:
-                raise IntegrityError(f"{path} is not valid at offset {end}", path=str(path), offset=end)
+                return total
+            # A flush is being written just now; it is whole in a moment.
+            time.sleep(_TORN_SECONDS * (attempt + 1))
+        # A whole flush with remains of a torn, older one behind it is what a crash leaves behind, and where the engine
+        # goes on writing. Any other end is damage in the middle.
+        if end % PAGE or not last:
+            raise IntegrityError(f"{path} is not valid at offset {end}", path=str(path), offset=end)
         return total
 
 
-def slog_valid_end(content: bytes | bytearray, start: int = 0) -> int:
-    """Offset behind the last valid batch; ``start`` is the start of a batch or of a page."""
+def slog_valid_end(content: bytes | bytearray, start: int = 0) -> tuple[int, int]:
+    """Offset behind the last valid batch, and the offset of that batch if it is only filler (else the same).
+
+    Args:
+        start: where a batch begins.
+    """
     view = memoryview(content)
-    at = start
+    at = resume = start
     while at + SLOG_BATCH.size <= len(view):
         magic, _, header_size, _, body_size, checksum = SLOG_BATCH.unpack_from(view, at)
-        if magic == 0 and at % PAGE and not any(view[at : at + PAGE - at % PAGE]):
-            # Flushes are page aligned; the rest of a page may stay empty.
-            following = at + PAGE - at % PAGE
-            if following + SLOG_BATCH.size > len(view) or not any(view[following : following + SLOG_BATCH.size]):
-                break
-            at = following
-            continue
         body = at + SLOG_BATCH.size
         if magic != SLOG_BATCH_MAGIC or header_size != SLOG_BATCH.size or body_size > len(view) - body:
             break
-        if ob_crc64(view[body : body + body_size]) != checksum:
+        if body_size < SLOG_ENTRY.size or ob_crc64(view[body : body + body_size]) != checksum:
             break
+        filler = SLOG_ENTRY.unpack_from(view, body)[4] == SLOG_FILLER
+        resume = at if filler else body + body_size
         at = body + body_size
-    return at
+    return at, resume
 
 
 def read_palf_meta(paths: StorePaths) -> list[StoreFile]:

@@ -315,6 +315,9 @@ class ChangeTracker:
 async def read_settled(reader: BlockReader, header: BlockHeader, buffer: memoryview) -> BlockImage:
     """Read a block, again for a moment when its checksum fails: it may be in the middle of being written."""
     image = await reader.read(header.block_index, buffer, header.read_length)
+    if image.identity.kind != header.kind:
+        # Freed and reused since its header was read: that header's length is not this block's.
+        image = await reader.read(header.block_index, buffer)
     for attempt in range(_TORN_ATTEMPTS):
         if image.ok:
             break
