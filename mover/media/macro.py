@@ -221,6 +221,7 @@ MACRO_INDEX: Unis[MacroIndex] = Unis(
         ("data_length", I64),
     ],
 )
+_MACRO_INDEX_MEMBERS = len(MACRO_INDEX.members)
 
 
 def group_key(pg: PGKey, *, kind: int, tablet_id: int = 0, snapshot_version: int = 0) -> TableKey:
@@ -304,7 +305,7 @@ class MacroIndexDecoder:
                     continue
                 self._head, self._next = head, 0
                 continue
-            entry = MACRO_INDEX.get(reader, "macro index")
+            entry = self._entry(reader)
             if entry.sstable_macro_index != self._next:
                 raise reader.fail(f"block {self._next} of its group, found {entry.sstable_macro_index}", at=start)
             if min(entry.backup_set_id, entry.sub_task_id, entry.offset, entry.data_length) < 0:
@@ -314,6 +315,15 @@ class MacroIndexDecoder:
             if self._next == self._head.total_macro_block_count:
                 self._head = None
         return records
+
+    def _entry(self, reader: Reader) -> MacroIndex:
+        """What MACRO_INDEX reads, without a call per member."""
+        if not self.strict:
+            return MACRO_INDEX.get(reader, "macro index")
+        outer = reader.enter(1, "macro index")
+        values = reader.i64s(_MACRO_INDEX_MEMBERS, "macro index")
+        reader.leave(outer, "macro index")
+        return MacroIndex(*values)
 
     def finish(self) -> None:
         """The last file is over. Raises FormatError when the last group is short."""

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, Protocol
 
 from mover.errors import FormatError
 from mover.kernel import ob_crc64
@@ -169,9 +169,22 @@ def iter_meta_index(frames: Iterable[Frame], *, strict: bool = True) -> Iterator
 # --- mover's own bodies -------------------------------------------------------------------------------------------
 
 
+class FileExtents(Protocol):
+    """What a small file of a store looks like to this module: ``mover.store.base.StoreFile`` fits as it is."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def extents(self) -> tuple[tuple[int, bytes], ...]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class StoreExtents:
-    """A small file of the store as its non-zero extents; the same shape as ``mover.store.base.StoreFile``."""
+    """A small file of the store as its non-zero extents."""
 
     path: str  # relative to the store directory
     size: int  # logical size, bytes
@@ -195,7 +208,7 @@ _EXTENT: Unis[Extent] = Unis(
 )
 
 
-def extent_bodies(source: StoreExtents) -> Iterator[bytes]:
+def extent_bodies(source: FileExtents) -> Iterator[bytes]:
     """The bodies of the SUPERBLOCKS or STORE_FILE records of one file, in order; at least one.
 
     Raises ValueError when extents overlap, are out of order or lie outside the file.

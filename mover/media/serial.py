@@ -16,7 +16,7 @@ from dataclasses import MISSING, fields
 from typing import Any, Generic, TypeVar
 
 from mover.errors import FormatError
-from mover.kernel import encode_vi64
+from mover.kernel import decode_vi64, encode_vi64
 from mover.media.pg import PGKey
 
 Buffer = bytes | bytearray | memoryview
@@ -134,6 +134,21 @@ class Reader:
         self.offset = position
         return value
 
+    def i64s(self, count: int, what: str) -> list[int]:
+        """``count`` i64 values that follow each other, at the kernel's speed: indexes have millions."""
+        values: list[int] = []
+        for _ in range(count):
+            try:
+                value, position = decode_vi64(self._view, self.offset)
+            except FormatError:
+                position = self.end + 1  # the slow path says it in our words
+            if position > self.end or (self.strict and position - self.offset != varint_size(value)):
+                values.append(self.i64(what))
+                continue
+            self.offset = position
+            values.append(value - (1 << 64) if value >> 63 else value)
+        return values
+
     def u64(self, what: str = "a u64") -> int:
         return self.varint(what)
 
@@ -201,11 +216,10 @@ class Reader:
             raise self.fail(f"version {version} of {what}, found {found}", at=start)
         start = self.offset
         raw = self.take(LENGTH_WIDTH, f"length of {what}")
-        length = 0
-        for i, byte in enumerate(raw):
-            if (byte >= 0x80) != (i < LENGTH_WIDTH - 1):
-                raise self.fail(f"a {LENGTH_WIDTH}-byte length of {what}", at=start)
-            length |= (byte & 0x7F) << 7 * i
+        a, b, c, d, e = raw
+        if not a & b & c & d & 0x80 or e & 0x80:
+            raise self.fail(f"a {LENGTH_WIDTH}-byte length of {what}", at=start)
+        length = (a & 0x7F) | (b & 0x7F) << 7 | (c & 0x7F) << 14 | (d & 0x7F) << 21 | e << 28
         if length > self.remaining:
             raise self.fail(f"{what} of {length} bytes, {self.remaining} are left", at=start)
         outer = self.end
