@@ -145,8 +145,12 @@ def console() -> Console:
     """stdout as rich sees it, without markup: names may contain brackets."""
     from rich.console import Console
 
+    class Stdout(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # noqa: PLE0704 - rich calls this while it handles BrokenPipeError, and would exit by itself
+
     width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    return Console(width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)
+    return Stdout(width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)
 
 
 def cell_text(name: str, value: Any) -> str:

@@ -47,7 +47,7 @@ def _in_local_zone(naive: datetime, text: str) -> datetime:
     first, second = naive.replace(fold=0).astimezone(), naive.replace(fold=1).astimezone()
     if first.utcoffset() == second.utcoffset():
         return first
-    if first.astimezone(UTC) > second.astimezone(UTC):  # a gap: each reading, taken back, is another wall time
+    if first.replace(tzinfo=None) != naive:  # a moment taken back to the wall clock shows another time
         raise ConfigError(
             f"the local time {text!r} does not exist: clocks were set forward over it",
             hint="Name the moment with its zone, such as +00:00.",
