@@ -14,9 +14,10 @@ from typing import Any
 from mover.errors import FormatError
 from mover.kernel import ob_crc64
 from mover.media.header import HEADER_SIZE, CommonHeader, DataType, parse_header
-from mover.media.layout import ROUND_RECORD_NAME as ROUND_RECORD_NAME
-from mover.media.layout import STOP_REQUEST_NAME as STOP_REQUEST_NAME
+from mover.media.layout import ROUND_RECORD_NAME, STOP_REQUEST_NAME
 from mover.media.meta import canonical_json, parse_json
+
+__all__ = ["ROUND_RECORD_NAME", "STOP_REQUEST_NAME", "LogGap", "RoundRecord"]
 
 Buffer = bytes | bytearray | memoryview
 
