@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import pytest
 
@@ -114,11 +113,14 @@ def test_nothing_slow_is_imported_to_say_the_version():
 
 
 def test_starting_takes_less_than_a_quarter_of_a_second():
+    """Of processor time: the wall clock says more about who else runs here."""
     best = 9.0
-    for _ in range(5):
-        began = time.perf_counter()
-        subprocess.run([*MOVER, "--version"], capture_output=True, check=True)
-        best = min(best, time.perf_counter() - began)
+    for _ in range(3):
+        process = subprocess.Popen([*MOVER, "--version"], stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        best = min(best, usage.ru_utime + usage.ru_stime)
     assert best < 0.25
 
 
