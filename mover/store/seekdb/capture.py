@@ -17,13 +17,14 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mover.clock import Clock, SystemClock
-from mover.errors import LogGapError, SourceError
+from mover.errors import IntegrityError, LogGapError, SourceError
 from mover.kernel.palf import PALF_FILE_BYTES
 from mover.store.base import (
     BlockIdentity,
@@ -78,6 +79,7 @@ class SeekdbCapture:
         self._attempts = attempts
         self._clock = clock or SystemClock()
         self._spool = Spool(scratch or Path(tempfile.gettempdir()), spool_memory)
+        self._running: AsyncGenerator[CapturedBlock | UnchangedBlock, None] | None = None
         self._reader: BlockReader | None = None
         self._log: SeekdbLog | None = None
         self._meta: list[StoreFile] = []
@@ -95,22 +97,27 @@ class SeekdbCapture:
             raise SourceError("the capture is not complete: its blocks were not read to the end")
         return self._result
 
-    async def blocks(self, known: Mapping[int, BlockIdentity]) -> AsyncIterator[CapturedBlock | UnchangedBlock]:
+    def blocks(self, known: Mapping[int, BlockIdentity]) -> AsyncIterator[CapturedBlock | UnchangedBlock]:
         """See :class:`mover.store.base.Capture`. Once only.
 
         Raises:
             UnreachableError, SourceError, IntegrityError, PreconditionError (another backup of this store runs).
         """
-        if self._reader is not None:
+        if self._running is not None:
             raise SourceError("the blocks of a capture can be read only once")
+        self._running = self._run(known)
+        return self._running
+
+    async def _run(self, known: Mapping[int, BlockIdentity]) -> AsyncGenerator[CapturedBlock | UnchangedBlock, None]:
         self._reader = reader = BlockReader(self._paths.block_file)
         await self._hold_log()
         tracker = ChangeTracker(self._paths, self._catalog, reader, known)
         self.phase = "bulk"
         headers = await tracker.begin()
         self.blocks_total = len(headers)
-        async for block in self._bulk(tracker, headers):
-            yield block
+        async with aclosing(self._bulk(tracker, headers)) as bulk:
+            async for block in bulk:
+                yield block
 
         proof: dict[str, Any] | None = None
         found: Pass | None = None
@@ -118,22 +125,26 @@ class SeekdbCapture:
         last_problem = "the engine swept in every window"
         for attempt in range(self._attempts + 1):
             # Attempt 0 is the catching up: the same pass, without a window and without a proof.
-            before = await self._after_sweep(estimate) if attempt else None
+            before = await (self._after_sweep(estimate) if attempt else self._catalog.marker())
             self.phase = "window" if attempt else "catch-up"
             started = self._clock.monotonic()
             try:
                 found = await tracker.run(self._spool)
                 after = await self._catalog.marker()
-                if before is not None and before.key == after.key:
+                if attempt and before.key == after.key:
                     proof = _proof(found, before, after, self._clock.monotonic() - started, attempt)
-            except Inconsistent as problem:
+            except (Inconsistent, IntegrityError) as problem:
+                # A sweep in the middle explains it: a block was freed, and reused before it was read.
                 found, last_problem = None, problem.message
+                if isinstance(problem, IntegrityError) and before.key == (await self._catalog.marker()).key:
+                    raise
             estimate = self._clock.monotonic() - started
             # Whether it proved anything or not: what was read is good, and the next pass has less to read.
             while tracker.proven:
                 yield tracker.proven.pop()
-            async for block in self._drain():
-                yield block
+            async with aclosing(self._drain()) as changed:
+                async for block in changed:
+                    yield block
             if proof is not None:
                 break
         if proof is None or found is None:
@@ -145,6 +156,8 @@ class SeekdbCapture:
 
     async def aclose(self) -> None:
         """Release the log hold, the spool and the block file. Idempotent."""
+        if self._running is not None:
+            await self._running.aclose()  # gives back the slabs it reads ahead into
         log, self._log = self._log, None
         try:
             if log is not None:
@@ -177,7 +190,7 @@ class SeekdbCapture:
 
     async def _bulk(
         self, tracker: ChangeTracker, headers: Iterable[BlockHeader]
-    ) -> AsyncIterator[CapturedBlock | UnchangedBlock]:
+    ) -> AsyncGenerator[CapturedBlock | UnchangedBlock, None]:
         """Every block of ``headers``, a few being read ahead of the consumer."""
         pending: deque[tuple[Slab, asyncio.Task[BlockImage]]] = deque()
         acquiring: asyncio.Task[Slab] | None = None
@@ -229,7 +242,7 @@ class SeekdbCapture:
         assert self._reader is not None
         return await read_settled(self._reader, header, slab.buffer)
 
-    async def _drain(self) -> AsyncIterator[CapturedBlock]:
+    async def _drain(self) -> AsyncGenerator[CapturedBlock, None]:
         """Yield what the last pass spooled, and empty the spool."""
         for position in range(len(self._spool)):
             slab = await self._slabs.acquire()
