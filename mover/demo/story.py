@@ -24,6 +24,7 @@ from mover.recovery.validate import ValidateRequest, validate
 from mover.rootservice import archive, backup
 from mover.rootservice.session import Session, open_session
 from mover.store.seekdb.server import SeekdbServer
+from mover.target.url import open_target
 
 NEEDED_BYTES = 3 << 30
 _WRITES_PER_SECOND = 40
@@ -72,6 +73,9 @@ async def tell(settings: Settings, *, directory: Path | None, step: Step, emit: 
         MoverError: a step failed. No process and no temporary file is left behind, also on cancellation.
     """
     began = time.monotonic()
+    if settings.dest is not None:
+        # A bucket that is not there shall be known before an engine is started for it.
+        await (await open_target(settings.dest)).aclose()
     async with _workplace(directory, settings.scratch_dir) as place:
         own = dataclasses.replace(
             settings,
@@ -127,15 +131,13 @@ class _Story:
                 archiver = tasks.create_task(self._archive(end_archiving))
                 rows = await work.load()
                 self.step(f"{rows} rows loaded into 6 tables: zstd, zlib and none, 4 partitions, LOBs")
-                await work.major_freeze()
-                self.step("major freeze is done")
+                await self._major_freeze()
                 writer = tasks.create_task(work.write(end_writing, _WRITES_PER_SECOND))
                 await self._back_up(session, incremental=False)
                 await work.minor_freeze()
                 self.step("minor freeze")
                 await asyncio.sleep(_MORE_WRITES_SECONDS)
-                await work.major_freeze()
-                self.step("major freeze is done, writing goes on")
+                await self._major_freeze()
                 set_id = await self._back_up(session, incremental=True)
                 await self._validate(session)
                 end_writing.set()
@@ -194,6 +196,10 @@ class _Story:
         # A session of its own, as the process of `mover archivelog run` would have.
         async with self._session() as session:
             await archive.run(session, until_caught_up=False, stop=stop)
+
+    async def _major_freeze(self) -> None:
+        done = await self._work.major_freeze()
+        self.step("major freeze is done" if done else "major freeze: compaction goes on in the background")
 
     async def _back_up(self, session: Session, *, incremental: bool) -> int:
         before = self._work.committed

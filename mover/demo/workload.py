@@ -16,14 +16,14 @@ from mover.errors import SourceError
 from mover.store.seekdb.server import SeekdbServer
 
 SCHEMA = "demo"
-ROWS = 20_000  # in each of the four large tables
+ROWS = 16_000  # in each of the four large tables
 ROW_BYTES = 800
 LOBS = 60
 LOB_BYTES = 400_000
 ACCOUNTS = 100
 OPENING_BALANCE = 1000
 _BATCH = 500
-_COMPACTION_SECONDS = 60.0
+_COMPACTION_SECONDS = 20.0  # then the story goes on beside it
 
 # The engine's default is zstd_1.3.8; it knows no lz4.
 _LARGE = {
@@ -120,8 +120,8 @@ class Workload:
         async with connected(self.server) as connection:
             await query(connection, "ALTER SYSTEM MINOR FREEZE")
 
-    async def major_freeze(self) -> None:
-        """Freeze and compact everything; returns when a compaction ended. Raises SourceError when it takes too long.
+    async def major_freeze(self) -> bool:
+        """Freeze and compact everything; True when a compaction ended, False when it is taking its time.
 
         A young engine begins one by itself, and answers ours with a warning while it runs; that one counts too.
         """
@@ -134,12 +134,9 @@ class Workload:
                 # The view shows the old, finished compaction until the new one is under way.
                 status, frozen, last = (await query(connection, state))[0]
                 if status == "IDLE" and frozen == last and last != before:
-                    return
+                    return True
                 await asyncio.sleep(0.2)
-        raise SourceError(
-            f"the engine did not finish its major compaction within {_COMPACTION_SECONDS:g} s",
-            hint="The machine may be busy; run the demo again.",
-        )
+        return False
 
     async def moment(self) -> int:
         """The SCN of now: at or after everything committed."""
