@@ -78,16 +78,18 @@ class Gauge:
         eta = self.eta(now)
         if eta is not None:
             parts.append(f"eta {span_text(eta)}")
+        if self.archive is not None:
+            # Last: it is long, and a narrow terminal cuts the end off.
+            scn = self.archive.checkpoint_scn
+            parts.append(f"checkpoint {iso_from_scn(scn) if scn else 'none yet'} (lsn {self.archive.checkpoint_lsn})")
         return ", ".join(parts)
 
     def _archive_parts(self) -> list[str]:
         state = self.archive
         if state is None:
             return []
-        checkpoint = iso_from_scn(state.checkpoint_scn) if state.checkpoint_scn else "none yet"
         return [
             f"round {state.round_id}",
-            f"checkpoint {checkpoint} (lsn {state.checkpoint_lsn})",
             f"lag {span_text(state.lag_seconds)}",
             f"{bytes_text(state.pending_bytes)} pending",
             f"{bytes_text(state.bytes_in)} in",

@@ -18,6 +18,7 @@ from mover.clock import iso_from_scn, iso_from_us
 from mover.events import ArchiveProgress, Event, Notice, Phase, Progress
 
 if TYPE_CHECKING:
+    import rich.console
     import rich.progress
 
 Redact = Callable[[str], str]
@@ -119,7 +120,7 @@ class Live(Display):
 
     interval = 0.25
 
-    def __init__(self, redact: Redact) -> None:
+    def __init__(self, redact: Redact, console: rich.console.Console | None = None) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, SpinnerColumn, TextColumn
         from rich.progress import Progress as Bars
@@ -127,7 +128,7 @@ class Live(Display):
 
         self._redact = redact
         self._meter = Meter()
-        self._console = Console(stderr=True, markup=False, highlight=False, emoji=False)
+        self._console = console or Console(stderr=True, markup=False, highlight=False, emoji=False)
         self._bars = Bars(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),

@@ -4,9 +4,10 @@ import io
 import json
 
 import pytest
+from rich.console import Console
 
 from mover.cli.meter import Meter, Rate
-from mover.cli.progress import Display, JsonLines, Lines, event_as_json
+from mover.cli.progress import Display, JsonLines, Lines, Live, event_as_json
 from mover.cli.units import bytes_text, printable, ratio_text, span_text
 from mover.config_secret import redact
 from mover.events import ArchiveProgress, Notice, Phase, Progress
@@ -104,6 +105,25 @@ def test_quiet_shows_nothing(capsys):
         display.emit(backup(1))
         display.tick()
     assert capsys.readouterr() == ("", "")
+
+
+def test_live_bars_show_counters_and_leave_the_terminal_as_it_was():
+    """A phase before there is a bar, the bar, a notice above it; the cursor is back at the end."""
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=160, markup=False, highlight=False, color_system=None)
+    with Live(redact, console) as display:
+        display.emit(Phase("backup", "wait", "for [the] sweep"))
+        display.tick()
+        assert len(display._bars.tasks) == 1
+        display.emit(backup(30, 30 << 20))
+        display.emit(ArchiveProgress(1, 3, 10**18, 77, 10, 5, 2048, 0.42))
+        display.emit(Notice("backup", "[b]ig access_key=HIDDEN"))
+        phase, bar, archive = display._bars.tasks
+        assert (phase.visible, bar.completed, bar.total, archive.total) == (False, 30, 100, None)
+        assert archive.fields["text"].startswith("round 3, lag 0.42 s, 2.00 KiB pending")
+    text = stream.getvalue()
+    assert "note: [b]ig access_key=***" in text
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
 
 
 def test_json_lines_keep_only_the_latest_progress(capsys):
