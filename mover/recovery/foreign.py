@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 
-from mover.errors import FormatError, IntegrityError, MoverError
+from mover.errors import FormatError, IntegrityError, MoverError, TargetNotFound
 from mover.media.archive import ArchiveBlock, check_chain, scan_data_file
+from mover.media.archive_index import scan_index_file
 from mover.media.frames import FrameReader, iter_frames
 from mover.media.header import DataType
 from mover.media.layout import FileKind, MediaPath
@@ -44,6 +45,10 @@ async def check_foreign_set(target: Target, files: Files, set_id: int) -> Found:
             decoder.finish()
         except IntegrityError as exc:
             found.append((path, name_file(exc, path)))
+        except TargetNotFound as exc:
+            found.append(
+                (path, IntegrityError(f"{path}: names a macro file that is missing: {exc.message}", path=path))
+            )
     return found
 
 
@@ -70,21 +75,32 @@ async def _check_entry(target: Target, directory: str, entry: MacroIndex, frames
 
 
 async def check_foreign_log(target: Target, files: Files) -> Found:
-    """Per PG: blocks decode, log ids are contiguous and the running checksum holds, from the kickoff on."""
+    """Per PG: blocks decode, ids and running checksum hold from the kickoff on, index records agree with the data."""
     found: Found = []
-    groups: dict[tuple[int | None, int | None], list[tuple[int, str]]] = defaultdict(list)
+    data: dict[tuple[int | None, int | None], dict[int, str]] = defaultdict(dict)
+    index: dict[tuple[int | None, int | None], list[str]] = defaultdict(list)
     for path, parsed in files:
         if parsed is not None and parsed.kind is FileKind.ARCHIVE_DATA:
-            groups[parsed.table_id, parsed.partition_id].append((parsed.file_id or 0, path))
-    for named in groups.values():
+            data[parsed.table_id, parsed.partition_id][parsed.file_id or 0] = path
+        elif parsed is not None and parsed.kind is FileKind.ARCHIVE_INDEX:
+            index[parsed.table_id, parsed.partition_id].append(path)
+    for pg in data.keys() | index.keys():
+        promised: dict[int, tuple[str, int]] = {}
+        for path in index[pg]:
+            records = scan_index_file(await target.get(path)).records
+            promised |= {record.data_file_id: (path, record.max_log_id) for record in records if record.is_valid}
+        for file_id, (path, _) in promised.items():
+            if file_id not in data[pg]:
+                found.append((path, IntegrityError(f"{path}: data file {file_id} is missing", path=path)))
         state: tuple[int, int] | None = None
         path = ""
         try:
-            for _, path in sorted(named):
-                data = await target.get(path)
-                scanned = await asyncio.to_thread(scan_data_file, data)
-                if scanned.torn is not None and scanned.torn.followed_by is not None:
-                    raise FormatError(f"{path}: {scanned.torn.reason}", path=path, offset=scanned.torn.offset)
+            for file_id, path in sorted(data[pg].items()):
+                scanned = await asyncio.to_thread(scan_data_file, await target.get(path))
+                last = scanned.blocks[-1].meta.max_log_id if scanned.blocks else 0
+                torn = scanned.torn
+                if torn is not None and (torn.followed_by is not None or last < promised.get(file_id, ("", 0))[1]):
+                    raise FormatError(f"{path}: {torn.reason}", path=path, offset=torn.offset)
                 blocks = scanned.blocks
                 if blocks and (state is None or blocks[0].kickoff() is not None):
                     state, blocks = _begin(blocks, state)

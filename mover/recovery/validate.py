@@ -133,7 +133,8 @@ class _Validation:
             raise PreconditionError(f"there is no backup at {self._home.target.url}", hint="check --dest")
         everything = self._request.everything or (self._request.set_id is None and not self._request.archive)
         for cluster_name, cluster_id, tenant_id in tenants:
-            repository = Repository(self._home.target, Layout(cluster_name, cluster_id), tenant_id)
+            layout = Layout(cluster_name, cluster_id)
+            repository = Repository(self._home.target, layout, tenant_id, strict=self._is_movers(tenant_id))
             if everything or self._request.set_id is not None:
                 await self._sets(repository)
             if everything or self._request.archive:
@@ -166,7 +167,7 @@ class _Validation:
             self._report.checked_sets.append(info.inc_backup_set_id)
             path = repository.layout.manifest(repository.tenant_id, info.full_backup_set_id, info.inc_backup_set_id)
             self._emit(Phase("validate", "set", str(info.inc_backup_set_id)))
-            if path not in self._files and not self._is_movers(repository):
+            if path not in self._files and not repository.strict:
                 await self._foreign_set(repository, info.full_backup_set_id, info.inc_backup_set_id)
                 continue
             loaded = await self._guard(path, load_set(repository, info))
@@ -176,12 +177,12 @@ class _Validation:
                 await self._merge(repository, loaded, checks)
         await self._each(checks.values(), self._macro_file)
 
-    def _is_movers(self, repository: Repository) -> bool:
+    def _is_movers(self, tenant_id: int) -> bool:
         """True when mover wrote this tenant's tree: then a missing manifest is damage."""
         return any(
             parsed is not None
             and parsed.kind in {FileKind.MANIFEST, FileKind.ROUND_RECORD}
-            and parsed.tenant_id == repository.tenant_id
+            and parsed.tenant_id == tenant_id
             for _, parsed in self._files.values()
         )
 
@@ -258,9 +259,8 @@ class _Validation:
         await reader.index_records()
         if checkpoint_lsn <= start_lsn:
             return
-        async for run in reader.log(start_lsn, checkpoint_lsn):
-            self._report.checked_bytes += len(run.data)
-            self._show()
+        async for _ in reader.log(start_lsn, checkpoint_lsn):
+            pass
 
     # --- everything else --------------------------------------------------------------------------------------------
 
@@ -279,11 +279,7 @@ class _Validation:
 
     async def _decode(self, path: str, data: bytes) -> None:
         parsed = parse_path(path)
-        movers = parsed is not None and parsed.tenant_id is not None and any(
-            other is not None and other.kind in {FileKind.MANIFEST, FileKind.ROUND_RECORD}
-            and other.tenant_id == parsed.tenant_id
-            for _, other in self._files.values()
-        )  # fmt: skip
+        movers = parsed is not None and parsed.tenant_id is not None and self._is_movers(parsed.tenant_id)
         found = await self._guard(path, asyncio.to_thread(describe, path, data, strict=movers))
         self._count(path)
         if found is not None and not found["ok"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 from mover.errors import OB_LOG_ARCHIVE_NOT_RUNNING, FormatError, PreconditionError
 from mover.media.archive_info import (
@@ -21,7 +22,7 @@ from mover.repository.tree import Repository
 async def load_rounds(repository: Repository) -> tuple[ArchiveRound, ...]:
     """Every round of the tenant, oldest first; none when the tenant was never archived."""
     path = repository.layout.tenant_clog_backup_info(repository.tenant_id)
-    return await repository.read(path, decode_archive_rounds) or ()
+    return await repository.read(path, partial(decode_archive_rounds, strict=repository.strict)) or ()
 
 
 async def publish_rounds(repository: Repository, rounds: tuple[ArchiveRound, ...]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 
 from mover.errors import FormatError, IntegrityError, TargetNotFound
 from mover.kernel import xxh3_128
@@ -44,7 +45,7 @@ class LoadedSet:
 async def load_infos(repository: Repository) -> tuple[BackupInfo, ...]:
     """Every backup of the tenant, oldest first, failed and running ones too."""
     path = repository.layout.tenant_data_backup_info(repository.tenant_id)
-    return await repository.read(path, decode_backup_infos) or ()
+    return await repository.read(path, partial(decode_backup_infos, strict=repository.strict)) or ()
 
 
 async def load_cluster_infos(repository: Repository) -> tuple[BackupInfo, ...]:

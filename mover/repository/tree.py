@@ -20,6 +20,8 @@ class Repository:
     target: Target
     layout: Layout
     tenant_id: int
+    # Accept only what mover itself writes. False for trees of OceanBase's own, which has appended members since 3.1.0.
+    strict: bool = True
 
     async def read(self, path: str, decode: Callable[[bytes], T]) -> T | None:
         """The decoded content of a small file, None when there is none.
