@@ -8,15 +8,18 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiofiles
+
 from mover.config import Settings
 from mover.errors import FormatError, IntegrityError, TargetNotFound
 from mover.media.inspect import describe
 from mover.media.inspect import records as decode_records
 from mover.media.layout import FileKind, parse_path
+from mover.repository.pieces import PIECE, pieces
 from mover.target.base import Target
 from mover.target.url import open_target
 
-CHUNK = 4 << 20
+SMALL = 16 << 20
 _BATCH = 256
 
 
@@ -55,30 +58,33 @@ async def _local(path: Path, records: bool) -> AsyncIterator[dict[str, Any]]:
         raise TargetNotFound(f"{path}: no such file or directory", hint="name a file of a backup tree, or a directory")
     for found in files:
         name = str(found.absolute())
-        if not _is_temporary(name):
-            async for entry in _decode(name, _pieces(found), records):
-                yield entry
+        if _is_temporary(name):
+            continue
+        if found.stat().st_size <= SMALL:
+            async with aiofiles.open(found, "rb") as file:
+                content = iter([await file.read()])
+        else:
+            content = _local_pieces(found)
+        async for entry in _decode(name, content, records):
+            yield entry
 
 
-def _pieces(path: Path) -> Iterator[bytes]:
+def _local_pieces(path: Path) -> Iterator[bytes]:
+    """A large file, read in the thread that decodes it."""
     with path.open("rb") as file:
-        while piece := file.read(CHUNK):
+        while piece := file.read(PIECE):
             yield piece
 
 
 async def _remote(target: Target, below: str, records: bool) -> AsyncIterator[dict[str, Any]]:
-    found = False
-    if below and await target.stat(below) is not None:
-        paths = [below]
-    else:
-        paths = [info.path async for info in target.list(below + "/" if below else "")]
-    for path in paths:
-        found = True
-        if not _is_temporary(path):
-            data = await target.get(path)
-            async for entry in _decode(path, iter([data]), records):
+    single = await target.stat(below) if below else None
+    files = [single] if single else [info async for info in target.list(below + "/" if below else "")]
+    loop = asyncio.get_running_loop()
+    for info in files:
+        if not _is_temporary(info.path):
+            async for entry in _decode(info.path, pieces(target, info.path, info.size, loop), records):
                 yield entry
-    if not found:
+    if not files:
         raise TargetNotFound(
             f"{target.url}/{below}: nothing there", hint="name a file of a backup tree, or a directory"
         )
@@ -89,16 +95,16 @@ def _is_temporary(path: str) -> bool:
     return parsed is not None and parsed.kind is FileKind.TEMPORARY
 
 
-async def _decode(path: str, pieces: Iterator[bytes], records: bool) -> AsyncIterator[dict[str, Any]]:
+async def _decode(path: str, content: Iterator[bytes], records: bool) -> AsyncIterator[dict[str, Any]]:
     """In batches through a thread: decoding a gigabyte must not stop the event loop."""
     if not records:
         try:
-            yield await asyncio.to_thread(describe, path, pieces)
+            yield await asyncio.to_thread(describe, path, content)
         except FormatError as exc:
             yield {"path": path, "kind": "unknown", "ok": False, "error": exc.as_json()}
         return
     try:
-        rows = await asyncio.to_thread(decode_records, path, pieces)
+        rows = await asyncio.to_thread(decode_records, path, content)
         while batch := await asyncio.to_thread(_take, rows):
             for row in batch:
                 if isinstance(row, IntegrityError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from mover.media.pg import PGKey
 from mover.recovery.foreign import check_foreign_log, check_foreign_set
 from mover.recovery.macro_files import MacroFileCheck, plan_macro_files
 from mover.repository.archive_state import load_record, load_rounds
+from mover.repository.pieces import pieces
 from mover.repository.rounds import RoundReader
 from mover.repository.sets import LoadedSet, complete, load_infos, load_set, read_checked
 from mover.repository.tree import Repository
@@ -272,12 +273,11 @@ class _Validation:
 
     async def _one(self, path: str) -> None:
         async with self._slots:
-            data = await self._guard(path, self._home.target.get(path))
-            if data is not None:
-                await self._decode(path, data)
+            size = self._files[path][0].size
+            await self._decode(path, pieces(self._home.target, path, size, asyncio.get_running_loop()))
         self._count(path)
 
-    async def _decode(self, path: str, data: bytes) -> None:
+    async def _decode(self, path: str, data: bytes | Iterator[bytes]) -> None:
         parsed = parse_path(path)
         movers = parsed is not None and parsed.tenant_id is not None and self._is_movers(parsed.tenant_id)
         found = await self._guard(path, asyncio.to_thread(describe, path, data, strict=movers))
