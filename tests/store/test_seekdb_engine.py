@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from engine_load import Load, check, connect, major_freeze, minor_freeze, query, wait_major
+from engine_load import Load, check, connect, major_compaction, major_freeze, minor_freeze, query
 from seekdb_image import take_image
 
 from mover.datapath.slabs import SlabPool
@@ -85,8 +85,7 @@ async def test_hot_captures_under_load_boot_and_are_whole(
     assert any(table["table"] == "moves_part" and table["partition"] for table in full.result.tables)
     await boots_with(full, tmp_path / "c1", committed, load)
 
-    await major_freeze(options)
-    await wait_major(options)
+    await major_compaction(options)
     second = await take_image(store)
     committed = dict(load.committed)
     await load.until(20)
@@ -180,8 +179,7 @@ async def test_stopped_store(server: SeekdbServer, tmp_path: Path) -> None:
     await load.create()
     load.start()
     await load.until(250)
-    await major_freeze(options)
-    await wait_major(options)
+    await major_compaction(options)
     await load.until(20)
     committed = await load.stop()
 

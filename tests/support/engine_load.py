@@ -63,14 +63,23 @@ async def major_freeze(options: dict[str, Any]) -> bool:
     return True
 
 
-async def wait_major(options: dict[str, Any], seconds: float = 120) -> None:
-    """Until the running major compaction is done."""
+async def wait_major(options: dict[str, Any], seconds: float = 120, *, beyond: int = 0) -> None:
+    """Until no major compaction runs and the last one was of a frozen SCN above ``beyond``."""
     async with asyncio.timeout(seconds):
         while True:
-            rows = await query(options, "SELECT STATUS, LAST_SCN = FROZEN_SCN FROM oceanbase.DBA_OB_MAJOR_COMPACTION")
-            if rows and rows[0][0] == "IDLE" and rows[0][1]:
+            ((status, last, frozen),) = await query(
+                options, "SELECT STATUS, LAST_SCN, FROZEN_SCN FROM oceanbase.DBA_OB_MAJOR_COMPACTION"
+            )
+            if status == "IDLE" and last == frozen and last > beyond:
                 return
             await asyncio.sleep(0.2)
+
+
+async def major_compaction(options: dict[str, Any], seconds: float = 120) -> None:
+    """A major freeze, and the compaction that it starts, to its end."""
+    ((frozen,),) = await query(options, "SELECT FROZEN_SCN FROM oceanbase.DBA_OB_MAJOR_COMPACTION")
+    await major_freeze(options)
+    await wait_major(options, seconds, beyond=frozen)
 
 
 @dataclass

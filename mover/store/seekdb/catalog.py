@@ -142,6 +142,13 @@ class Catalog:
                     found[name] = str(row[3])
         return found
 
+    async def server(self) -> tuple[str, int, int]:
+        """Address and SQL port the engine states for itself, and the bytes of log disk it was given."""
+        rows = await self.fetch("SELECT SVR_IP, SQL_PORT, LOG_DISK_ASSIGNED FROM oceanbase.V$OB_SERVER_STAT")
+        if len(rows) != 1:
+            raise SourceError(f"seekdb at {self.address} reports {len(rows)} servers, not 1")
+        return str(rows[0][0]), int(rows[0][1]), int(rows[0][2])
+
     async def log_stat(self) -> LogStat:
         """Where the log begins and ends now."""
         rows = await self.fetch(

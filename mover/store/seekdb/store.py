@@ -5,25 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from mover.errors import ConfigError
-from mover.kernel.palf import PALF_FILE_BYTES
 from mover.media.pg import PGKey
 from mover.store.base import SlabSource, StoreIdentity
 from mover.store.seekdb.capture import SeekdbCapture
 from mover.store.seekdb.catalog import Catalog
 from mover.store.seekdb.log import SeekdbLog
 from mover.store.seekdb.offline import OfflineCapture, StoppedEngine
-from mover.store.seekdb.paths import StorePaths, numbered_files
+from mover.store.seekdb.paths import StorePaths
 
 PASSWORD_VARIABLE = "MOVER_SOURCE_PASSWORD"  # noqa: S105 - the name of a variable
 TENANT_ID = 1
 LOG_STREAM_ID = 1
 _DEFAULT_PORT = 2881
-_GIB = 1 << 30
+_MIB = 1 << 20
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 # What a restored store must be started with; all else the operator may choose anew.
 _PARAMETERS = ("log_disk_size", "datafile_size", "datafile_maxsize")
 _OPTIONS = frozenset({"user", "host", "port", "socket", "offline", "data_dir", "redo_dir"})
@@ -68,10 +68,15 @@ class SeekdbStore:
         """
         if self.catalog is not None:
             version = await self.catalog.version()
-            parameters: Mapping[str, str] = await self.catalog.parameters(*_PARAMETERS)
+            parameters = await self.catalog.parameters(*_PARAMETERS)
+            address, port, log_disk = await self.catalog.server()
+            # "0M" lets the engine choose; what it chose is recorded in the store and needed again.
+            if capacity(parameters.get("log_disk_size", "")) < log_disk:
+                parameters["log_disk_size"] = in_mebibytes(log_disk)
         else:
             StoppedEngine(self.paths).release()
             version = "OceanBase seekdb (stopped)"
+            address, port = "127.0.0.1", self._port
             parameters = await asyncio.to_thread(stored_parameters, self.paths)
         return StoreIdentity(
             kind="seekdb",
@@ -80,8 +85,8 @@ class SeekdbStore:
             cluster_id=self._cluster_id,
             tenant_id=TENANT_ID,
             tenant_name="sys",
-            server_ip="127.0.0.1",
-            server_port=self._port,
+            server_ip=address,
+            server_port=port,
             pg=PGKey.of_log_stream(TENANT_ID, LOG_STREAM_ID),
             parameters=parameters,
         )
@@ -161,20 +166,36 @@ def open_seekdb(
 def stored_parameters(paths: StorePaths) -> dict[str, str]:
     """Start parameters of a stopped store, from the engine's own meta.db (SQLite), which may be missing.
 
-    ``log_disk_size`` decides whether a copy boots (it must not be less than the source's), so without meta.db it is
-    guessed: room for the log files that are there and as many again, at least 2G, in whole GiB.
+    ``log_disk_size`` decides whether a copy boots: it must not be less than what the store was made with (-4624). Where
+    it is not recorded the engine took a share of the disk, 30 % or, for a log disk of its own, 90 %; that share of the
+    whole filesystem cannot be too small.
     """
     found: dict[str, str] = {}
     try:
         # immutable: no lock and no journal file is made in a directory that is not ours.
-        with sqlite3.connect(f"file:{paths.meta_db}?mode=ro&immutable=1", uri=True) as database:
+        database = sqlite3.connect(f"file:{quote(str(paths.meta_db))}?mode=ro&immutable=1", uri=True)
+        with closing(database):
             marks = ",".join("?" * len(_PARAMETERS))
             rows = database.execute(f"SELECT name, value FROM __all_sys_parameter WHERE name IN ({marks})", _PARAMETERS)
             found = {str(name): str(value) for name, value in rows}
-        database.close()
     except sqlite3.Error:
         found = {}
-    if not found.get("log_disk_size"):
-        needed = 2 * len(numbered_files(paths.palf_log)) * PALF_FILE_BYTES
-        found["log_disk_size"] = f"{max(2, -(-needed // _GIB))}G"
+    if not capacity(found.get("log_disk_size", "")):
+        own_disk = os.stat(paths.palf_log).st_dev != os.stat(paths.block_file).st_dev
+        status = os.statvfs(paths.palf_log)
+        share = status.f_blocks * status.f_frsize * (90 if own_disk else 30) // 100
+        found["log_disk_size"] = in_mebibytes(share)
     return found
+
+
+def capacity(text: str) -> int:
+    """Bytes of a size in the engine's spelling ("2G", "64M", "1T", plain bytes); 0 for what is not one."""
+    number, unit = text.strip().rstrip("bB"), 1
+    if number and number[-1].upper() in _UNITS:
+        number, unit = number[:-1], _UNITS[number[-1].upper()]
+    return int(number) * unit if number.isascii() and number.isdecimal() else 0
+
+
+def in_mebibytes(size: int) -> str:
+    """A size in bytes, rounded up, in the engine's spelling."""
+    return f"{-(-size // _MIB)}M"
