@@ -1,0 +1,123 @@
+"""A destination whose writer dies at a chosen call: everything after it fails too, as after kill -9 or a power cut."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from mover.errors import UnreachableError
+from mover.target.base import Buffer, Capabilities, ObjectInfo, Target, Writer
+
+
+class FaultyTarget:
+    """Wraps a Target and counts the calls that change it.
+
+    Args:
+        inner: the destination.
+        die_at: the number of the changing call that is the last, from 0; None = never.
+        after: the call has its effect before the writer dies; else it has none.
+        append: what ``capabilities.append`` says.
+    """
+
+    def __init__(self, inner: Target, *, die_at: int | None = None, after: bool = False, append: bool = True) -> None:
+        self.inner = inner
+        self.url = inner.url
+        found = inner.capabilities
+        self.capabilities = Capabilities(append, found.conditional_put, found.device_type if append else "S3")
+        self.die_at = die_at
+        self.after = after
+        self.calls = 0
+        self.names: list[str] = []
+        self.dead = False
+
+    def _alive(self) -> None:
+        if self.dead:
+            raise UnreachableError("the destination is gone")
+
+    def _before(self, name: str) -> bool:
+        """Counts a changing call; True when the writer dies right behind it."""
+        self._alive()
+        number, self.calls = self.calls, self.calls + 1
+        self.names.append(name)
+        if number != self.die_at:
+            return False
+        if not self.after:
+            self.dead = True
+            self._alive()
+        return True
+
+    def _behind(self, dies: bool) -> None:
+        if dies:
+            self.dead = True
+            self._alive()
+
+    async def check(self) -> None:
+        self._alive()
+        await self.inner.check()
+
+    async def put(self, path: str, data: Buffer, *, if_absent: bool = False) -> ObjectInfo:
+        dies = self._before(f"put {path}")
+        info = await self.inner.put(path, data, if_absent=if_absent)
+        self._behind(dies)
+        return info
+
+    async def create(self, path: str) -> Writer:
+        self._alive()
+        return _FaultyWriter(self, await self.inner.create(path), path)
+
+    async def append(self, path: str, offset: int, data: Buffer) -> None:
+        self._alive()
+        if self.calls == self.die_at and not self.after:
+            # Half of it reached the disk.
+            await self.inner.append(path, offset, bytes(data)[: len(data) // 2])
+        dies = self._before(f"append {path}")
+        await self.inner.append(path, offset, data)
+        self._behind(dies)
+
+    async def get(self, path: str, start: int = 0, length: int | None = None) -> bytes:
+        self._alive()
+        return await self.inner.get(path, start, length)
+
+    async def stream(
+        self, path: str, start: int = 0, length: int | None = None, chunk: int = 4 << 20
+    ) -> AsyncIterator[bytes]:
+        self._alive()
+        async for piece in self.inner.stream(path, start, length, chunk):
+            yield piece
+
+    async def stat(self, path: str) -> ObjectInfo | None:
+        self._alive()
+        return await self.inner.stat(path)
+
+    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        self._alive()
+        async for info in self.inner.list(prefix):
+            yield info
+
+    async def delete(self, path: str) -> None:
+        dies = self._before(f"delete {path}")
+        await self.inner.delete(path)
+        self._behind(dies)
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+class _FaultyWriter:
+    def __init__(self, target: FaultyTarget, inner: Writer, path: str) -> None:
+        self._target = target
+        self._inner = inner
+        self._path = path
+
+    async def write(self, data: Buffer) -> None:
+        dies = self._target._before(f"write {self._path}")
+        await self._inner.write(data)
+        self._target._behind(dies)
+
+    async def commit(self) -> ObjectInfo:
+        dies = self._target._before(f"commit {self._path}")
+        info = await self._inner.commit()
+        self._target._behind(dies)
+        return info
+
+    async def abort(self) -> None:
+        await self._inner.abort()
