@@ -46,12 +46,13 @@ class MacroFiles:
         self._digest = Xxh3_128()
         self._offset = 0
         self._count = 0
+        self._published = 0
         self.files: list[WrittenFile] = []
 
     @property
     def bytes_written(self) -> int:
         """Bytes handed to the destination so far."""
-        return sum(file.size for file in self.files) + self._offset
+        return self._published + self._offset
 
     async def write(self, block: FramedBlock) -> Placement:
         """Append a frame; the pieces may be reused when this returns."""
@@ -100,4 +101,6 @@ class MacroFiles:
         published = await writer.commit()
         self._writer = None
         self.files.append(WrittenFile(self._path_of(self._sub), published.size, self._digest.digest()))
+        self._published, self._offset = self._published + published.size, 0
+        self._offset = 0
         self._sub += 1

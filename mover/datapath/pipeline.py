@@ -7,7 +7,7 @@ at most ``depth`` blocks are between reader and destination, and each holds one 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
@@ -55,7 +55,8 @@ async def pack_blocks(
     """
     placements: dict[int, Placement] = {}
     counters = PackCounters()
-    queue: asyncio.Queue[CapturedBlock | None] = asyncio.Queue(depth)
+    # Everything goes through it, so that of a block that comes twice the later one counts whatever it came as.
+    queue: asyncio.Queue[CapturedBlock | UnchangedBlock | None] = asyncio.Queue(depth)
     # Every block that was taken from the reader and whose slab is not back yet.
     in_flight: dict[int, tuple[CapturedBlock, asyncio.Future[FramedBlock | bytes]]] = {}
     loop = asyncio.get_running_loop()
@@ -66,26 +67,31 @@ async def pack_blocks(
 
     async def read() -> None:
         async for block in blocks:
-            if isinstance(block, UnchangedBlock):
-                placements[block.identity.block_index] = _reuse(previous, block)
-                counters.blocks += 1
-                counters.reused += 1
-                progress(counters)
-                continue
-            index = block.identity.block_index
-            framed = loop.run_in_executor(
-                threads, frame_block, block.identity, block.data, compression, lambda digest, i=index: old(i, digest)
-            )
-            in_flight[id(block)] = (block, framed)
+            if isinstance(block, CapturedBlock):
+                index = block.identity.block_index
+                framed = loop.run_in_executor(
+                    threads,
+                    frame_block,
+                    block.identity,
+                    block.data,
+                    compression,
+                    lambda digest, i=index: old(i, digest),
+                )
+                in_flight[id(block)] = (block, framed)
             await queue.put(block)
         await queue.put(None)
 
     async def write() -> None:
         while (block := await queue.get()) is not None:
-            # Shielded: cancelling the wait must not let go of a slab that a kernel thread still reads.
-            framed = await asyncio.shield(in_flight[id(block)][1])
             index = block.identity.block_index
             counters.blocks += index not in placements
+            if isinstance(block, UnchangedBlock):
+                placements[index] = _reuse(previous, block)
+                counters.reused += 1
+                progress(counters)
+                continue
+            # Shielded: cancelling the wait must not let go of a slab that a kernel thread still reads.
+            framed = await asyncio.shield(in_flight[id(block)][1])
             counters.read_bytes += block.identity.used_length
             if isinstance(framed, bytes):
                 # The bytes are those of the earlier set, whatever the header said on the way.
@@ -105,6 +111,9 @@ async def pack_blocks(
             group.create_task(write())
         await files.finish()
     except BaseException as exc:
+        # The reader may hold slabs of its own: it gives them back when it is closed, not when it is collected.
+        if isinstance(blocks, AsyncGenerator):
+            await blocks.aclose()
         for block, future in in_flight.values():
             await _settle(future)
             block.slab.release()
