@@ -79,3 +79,51 @@ async def test_leaving_the_executor_leaves_nothing_running() -> None:
     async with LocalExecutor(agent) as executor:
         await executor.submit(batch(1, do="hang"))
     assert asyncio.all_tasks() == before
+
+
+async def test_an_attempt_that_is_over_does_not_run_again() -> None:
+    async with LocalExecutor(agent) as executor:
+        await executor.submit(batch(1))
+        await terminal(executor, 1)
+        await executor.submit(batch(1))
+        await executor.submit(batch(2))
+        (event,) = await terminal(executor, 1)
+    assert event.id.batch == 2
+
+
+async def test_an_older_attempt_that_does_not_stop_keeps_the_newer_one_out() -> None:
+    let_go = asyncio.Event()
+
+    async def stubborn(work: Batch, _report: Report) -> Mapping[str, object]:
+        while not let_go.is_set():
+            try:
+                await let_go.wait()
+            except asyncio.CancelledError:
+                continue
+        return {}
+
+    async with LocalExecutor(stubborn, grace=0.01) as executor:
+        await executor.submit(batch(1, epoch=1))
+        await asyncio.sleep(0)
+        with pytest.raises(StateError, match="does not stop"):
+            await executor.submit(batch(1, epoch=2))
+        let_go.set()
+        await terminal(executor, 1)
+
+
+async def test_a_slow_listener_sees_the_newest_counters_and_costs_no_memory() -> None:
+    async def busy(_work: Batch, report: Report) -> Mapping[str, object]:
+        for number in range(1000):
+            report({"blocks_done": number})
+        return {}
+
+    async with LocalExecutor(busy) as executor:
+        await executor.submit(batch(1))
+        events = []
+        async with asyncio.timeout(10):
+            async for event in executor.events():
+                events.append(event)
+                if isinstance(event, BatchDone):
+                    break
+    assert [type(event) for event in events] == [TaskProgress, BatchDone]
+    assert isinstance(events[0], TaskProgress) and events[0].counters == {"blocks_done": 999}
