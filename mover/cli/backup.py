@@ -80,12 +80,21 @@ def incremental(invocation: Invocation, plan: bool, tenants: tuple[str, ...]) ->
 )
 @click.pass_obj
 def cancel(invocation: Invocation) -> int:
-    async def body(session: Session, _control: Control) -> Mapping[str, Any]:
+    from mover.cli.progress import Display
+    from mover.cli.runner import run_job
+
+    settings = invocation.settings("dest")
+
+    async def body(_control: Control) -> Mapping[str, Any]:
+        from mover.media.layout import SYS_TENANT_ID
         from mover.rootservice import backup
+        from mover.rootservice.session import open_catalog
 
-        return await backup.cancel(session)
+        # Not a session: a destination that is dead or hangs must not keep anybody from cancelling.
+        async with open_catalog(settings) as catalog:
+            return await backup.cancel(catalog, SYS_TENANT_ID)
 
-    outcome = with_session(invocation, body, need_source=False, silent=True)
+    outcome = run_job(body, Display())
     _show(invocation, outcome.value)
     return outcome.status(DONE)
 

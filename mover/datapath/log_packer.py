@@ -108,6 +108,7 @@ class LogPacker:
         self._accum = accum
         self._next_file_id = next_file_id
         self._index_id, self._index_size = index
+        self._index_content = b""  # of the open index file, once it was read or written
         self._last_record = last_record
         self._compression = compression
         self._file: _OpenFile | None = None
@@ -202,7 +203,7 @@ class LogPacker:
         """Append an index record; its data file is closed and durable."""
         data = record.pack()
         if self._index_id == 0 or self._index_size + INDEX_RECORD_SIZE > INDEX_FILE_LIMIT:
-            self._index_id, self._index_size = self._index_id + 1, 0
+            self._index_id, self._index_size, self._index_content = self._index_id + 1, 0, b""
         layout = self._repository.layout
         path = layout.archive_index(self._repository.tenant_id, self._round, self._pg, self._index_id)
         if self._index_size == 0:
@@ -211,7 +212,10 @@ class LogPacker:
             await self._target.append(path, self._index_size, data)
         else:
             # Extended, never changed: what was there stays its prefix.
-            await self._target.put(path, await self._target.get(path, 0, self._index_size) + data)
+            if len(self._index_content) != self._index_size:
+                self._index_content = await self._target.get(path, 0, self._index_size)
+            await self._target.put(path, self._index_content + data)
+        self._index_content = self._index_content[: self._index_size] + data
         self._index_size += len(data)
         self._last_record = record
 

@@ -28,9 +28,10 @@ async def load_rounds(repository: Repository) -> tuple[ArchiveRound, ...]:
 async def publish_rounds(repository: Repository, rounds: tuple[ArchiveRound, ...]) -> None:
     """Rewrite the tenant's list, and the cluster's (which repeats tenant 1's) when this is tenant 1."""
     data = encode_archive_rounds(rounds)
-    await repository.write(repository.layout.tenant_clog_backup_info(repository.tenant_id), data)
+    paths = [repository.layout.tenant_clog_backup_info(repository.tenant_id)]
     if repository.tenant_id == SYS_TENANT_ID:
-        await repository.write(repository.layout.cluster_clog_backup_info(), data)
+        paths.append(repository.layout.cluster_clog_backup_info())
+    await repository.write_all(paths, data)
 
 
 async def publish_round(repository: Repository, new: ArchiveRound) -> None:

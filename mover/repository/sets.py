@@ -56,9 +56,10 @@ async def load_cluster_infos(repository: Repository) -> tuple[BackupInfo, ...]:
 async def publish_infos(repository: Repository, infos: tuple[BackupInfo, ...]) -> None:
     """Rewrite the tenant's list, and the cluster's (which repeats tenant 1's) when this is tenant 1."""
     data = encode_backup_infos(infos)
-    await repository.write(repository.layout.tenant_data_backup_info(repository.tenant_id), data)
+    paths = [repository.layout.tenant_data_backup_info(repository.tenant_id)]
     if repository.tenant_id == SYS_TENANT_ID:
-        await repository.write(repository.layout.cluster_data_backup_info(), data)
+        paths.append(repository.layout.cluster_data_backup_info())
+    await repository.write_all(paths, data)
 
 
 def complete(infos: tuple[BackupInfo, ...]) -> list[BackupInfo]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -37,6 +38,13 @@ class Repository:
     async def write(self, path: str, data: Buffer) -> None:
         """Replace a small file; durable on return."""
         await self.target.put(path, data)
+
+    async def write_all(self, paths: Sequence[str], data: Buffer) -> None:
+        """Replace several small files by the same content, side by side; all were tried when this returns or raises."""
+        results = await asyncio.gather(*(self.write(path, data) for path in paths), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     async def numbered(self, directory: str) -> list[tuple[int, ObjectInfo]]:
         """The files directly in ``directory`` whose names are decimal numbers, ascending by number."""

@@ -170,7 +170,7 @@ async def start(session: Session) -> RoundView:
             is_mount_file_created=repository.target.capabilities.device_type == "FILE",
         )
         await publish_round(repository, doing)
-    return RoundView(tenant, doing, record, None)
+    return RoundView(tenant, doing, record, 0.0)
 
 
 async def run(session: Session, *, until_caught_up: bool, stop: asyncio.Event) -> RoundView:

@@ -30,7 +30,9 @@ from mover.store.base import LogCursor, LogSource
 
 READ_SIZE = 1_900_000  # with its entry headers a chunk still fits one block
 FLUSH_SIZE = 16 << 20  # log that may wait in memory before it is written
-CHECKPOINT_SECONDS = 1.0  # how often the checkpoint is published while log keeps coming
+# How often the checkpoint is published, and a stop request looked for: at most where a request costs money, at least
+# where a small file costs an fsync.
+CHECKPOINT_SECONDS = 1.0
 
 
 class Archiver:
@@ -124,15 +126,20 @@ class Archiver:
         StateError when another archiver took over.
         """
         clock, interval = self._session.clock, self._session.settings.flush_interval
+        appends = self._session.repository.target.capabilities.append
+        publish_every = min(interval, CHECKPOINT_SECONDS) if appends else max(interval, CHECKPOINT_SECONDS)
+        looked_at, stopping = float("-inf"), False
         try:
             while True:
                 leaving = stop.is_set()
-                stopping = await stop_requested(self._session.repository, self._round.round_id)
                 turn = clock.monotonic()
+                if turn - looked_at >= CHECKPOINT_SECONDS:
+                    looked_at = turn
+                    stopping = await stop_requested(self._session.repository, self._round.round_id)
                 caught_up_us = await self._turn()
                 caught_up = caught_up_us is not None
                 done = leaving or (caught_up and (until_caught_up or stopping))
-                if done or clock.monotonic() - self._published_at >= min(interval, CHECKPOINT_SECONDS):
+                if done or clock.monotonic() - self._published_at >= publish_every:
                     await self._publish(caught_up_us)
                 if stopping and caught_up:
                     await self._finish_round()

@@ -41,6 +41,7 @@ from mover.repository.sets import (
 )
 from mover.rootservice import archive
 from mover.rootservice.backup_task import BackupTask, run_pg_task
+from mover.rootservice.catalog import Catalog
 from mover.rootservice.lease import Lease
 from mover.rootservice.session import Session
 from mover.rootservice.tenant_files import cluster_version, write_tenant_files
@@ -308,9 +309,9 @@ async def _fail(session: Session, lease: Lease, task: BackupTask, info: BackupIn
         pass  # the catalog is only an index; the next run sets it right
 
 
-async def cancel(session: Session) -> dict[str, Any]:
+async def cancel(catalog: Catalog, tenant_id: int) -> dict[str, Any]:
     """Ask the running backup to stop. Needs only the catalog, so it works when the destination is dead.
 
     Raises PreconditionError when no backup runs.
     """
-    return await BackupTask.request_cancel(session)
+    return await BackupTask.request_cancel(catalog, tenant_id)

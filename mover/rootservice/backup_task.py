@@ -19,7 +19,7 @@ from mover.events import Phase
 from mover.executor.base import Report
 from mover.media.backup_info import BackupInfo, BackupType
 from mover.repository.sets import LoadedSet
-from mover.rootservice.catalog import backup_task, pg_task
+from mover.rootservice.catalog import Catalog, backup_task, pg_task
 from mover.rootservice.lease import Lease
 from mover.rootservice.session import Session
 from mover.rootservice.tenant_files import set_lists
@@ -105,10 +105,9 @@ class BackupTask:
                 await connection.execute(statement)
 
     @staticmethod
-    async def request_cancel(session: Session) -> dict[str, Any]:
+    async def request_cancel(catalog: Catalog, tenant: int) -> dict[str, Any]:
         """Put CANCEL on the task that is DOING. Raises PreconditionError when there is none."""
-        tenant = session.repository.tenant_id
-        async with session.catalog.begin() as connection:
+        async with catalog.begin() as connection:
             result = await connection.execute(
                 update(backup_task)
                 .where(backup_task.c.tenant_id == tenant)

@@ -15,7 +15,7 @@ from mover.repository.tree import Repository
 from mover.rootservice.catalog import Catalog, default_catalog_url
 from mover.rootservice.lease import Lease
 from mover.store.base import Store
-from mover.target.url import open_target
+from mover.target.url import open_target, redact
 
 
 @dataclass(slots=True)
@@ -40,6 +40,24 @@ class Session:
         """The lease of one kind of work ("archive", "backup") on this tenant."""
         name = f"{work}:{self.repository.tenant_id}"
         return Lease(self.catalog, self.clock, name, ttl=self.settings.lease_ttl, floor=floor)
+
+
+@asynccontextmanager
+async def open_catalog(settings: Settings) -> AsyncIterator[Catalog]:
+    """The catalog that belongs to the destination and cluster of ``settings``; the destination is not touched.
+
+    Raises ConfigError and UnreachableError.
+    """
+    if settings.dest is None:
+        raise ConfigError("no destination was given", hint="name it with --dest file:///dir or s3://bucket/prefix")
+    url = settings.catalog or default_catalog_url(
+        settings.state_dir, redact(settings.dest), settings.cluster_name, settings.cluster_id
+    )
+    catalog = await Catalog.open(url)
+    try:
+        yield catalog
+    finally:
+        await catalog.aclose()
 
 
 @asynccontextmanager
@@ -77,11 +95,7 @@ async def open_session(
                 scratch=settings.scratch_dir,
             )
             stack.push_async_callback(store.aclose)
-        url = settings.catalog or default_catalog_url(
-            settings.state_dir, target.url, settings.cluster_name, settings.cluster_id
-        )
-        catalog = await Catalog.open(url)
-        stack.push_async_callback(catalog.aclose)
+        catalog = await stack.enter_async_context(open_catalog(settings))
         layout = Layout(settings.cluster_name, settings.cluster_id)
         tenant_id = SYS_TENANT_ID if store is None else (await store.identity()).tenant_id
         yield Session(
