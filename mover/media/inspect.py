@@ -32,6 +32,8 @@ from mover.media.serial import Buffer
 Records = Iterator[dict[str, Any]]
 Pieces = Iterable[Buffer]
 _HEAD = 32  # bytes of raw content shown
+# A record about another file: ``path`` is the file that is being decoded.
+_FILE_KEY = {"path": "file"}
 
 _BY_DATA_TYPE = {
     DataType.META: FileKind.META_FILE,
@@ -261,7 +263,7 @@ def _metas(stream: Pieces, strict: bool) -> Records:
         }
         if record.meta_type in (MetaType.SUPERBLOCKS, MetaType.STORE_FILE):
             extent = files.add(record)
-            row |= {name: value for name, value in jsonable(extent).items() if name != "data"}
+            row |= {_FILE_KEY.get(name, name): value for name, value in jsonable(extent).items() if name != "data"}
             row |= {"bytes": len(extent.data), "head": extent.data[:_HEAD].hex()}
         elif record.meta_type == MetaType.SET_DESCRIPTION:
             row["facts"] = decode_description(record.body, offset=record.offset)
@@ -290,7 +292,7 @@ def _manifest(stream: Pieces, strict: bool) -> Records:  # noqa: ARG001 (our own
             yield {"record": "block", **jsonable(row)}
     root = reader.finish()
     for file in reader.files:
-        yield {"record": "file", **jsonable(file)}
+        yield {"record": "file", **{_FILE_KEY.get(name, name): value for name, value in jsonable(file).items()}}
     yield {"record": "root", **jsonable(root)}
 
 
