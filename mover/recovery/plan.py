@@ -40,6 +40,10 @@ class RoundSpan:
         """True when every log byte the set needs is durable in this round."""
         return self.start_lsn <= backup.start_lsn and backup.end_lsn <= self.checkpoint_lsn
 
+    def reach(self, sets: Sequence[SetSpan]) -> int:
+        """The last SCN its log restores to: the checkpoint's, or that of a set which ends by the checkpoint."""
+        return max([self.checkpoint_scn, *(s.end_scn for s in sets if self.covers(s))])
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -114,7 +118,7 @@ def recoverable(tenant_id: int, sets: Sequence[SetSpan], rounds: Sequence[RoundS
         usable = sorted((s for s in sets if found.covers(s)), key=lambda s: s.end_scn)
         if usable:
             first = usable[0].end_scn
-            until = max(found.checkpoint_scn, usable[-1].end_scn)
+            until = found.reach(usable)
             ids = tuple(sorted(s.set_id for s in usable))
             windows.append(Window(tenant_id, found.round_id, first, until, ids))
             if found.start_scn < first:
@@ -184,17 +188,15 @@ def choose(
     hint = f"recoverable: {describe(report.windows)}"
     if set_id is not None and all(s.set_id != set_id for s in sets):
         raise PreconditionError(f"backup set {set_id} is not a complete set of tenant {tenant_id}", hint=hint)
-    candidates = [
-        RestorePoint(backup, found, max(found.checkpoint_scn, backup.end_scn) if until_scn is None else until_scn)
-        for backup in sets
-        for found in rounds
-        if (set_id is None or backup.set_id == set_id) and found.covers(backup)
-    ]
-    fitting = [
-        point
-        for point in candidates
-        if point.set.end_scn <= point.until_scn <= max(point.round.checkpoint_scn, point.set.end_scn)
-    ]
+    fitting = []
+    for found in rounds:
+        reach = found.reach(sets)
+        until = reach if until_scn is None else until_scn
+        fitting += [
+            RestorePoint(backup, found, until)
+            for backup in sets
+            if (set_id is None or backup.set_id == set_id) and found.covers(backup) and backup.end_scn <= until <= reach
+        ]
     if not fitting:
         what = "the newest moment" if until_scn is None else f"SCN {until_scn} ({iso_from_scn(until_scn)})"
         which = "any backup set" if set_id is None else f"backup set {set_id}"
