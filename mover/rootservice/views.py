@@ -71,7 +71,13 @@ async def set_view_of(repository: Repository, info: BackupInfo, *, restorable: b
         ),
         None,
     )
-    return SetView(repository.tenant_id, info, stats if good else None, facts, restorable)
+    damaged = facts.proof.get("damaged_blocks") if facts else None
+    warnings = (
+        (f"{len(damaged)} blocks that nothing refers to do not match their checksum and were left out: {damaged[:8]}",)
+        if damaged
+        else ()
+    )
+    return SetView(repository.tenant_id, info, stats if good else None, facts, restorable, warnings)
 
 
 async def sets(session: Session) -> Rows:
