@@ -12,6 +12,7 @@ from typing import Any
 
 import engine_load
 from engine_load import Load, connect
+from log_scns import Entry, entries
 from marks import Marks
 from mover_process import Ran
 from site_of_tests import Site
@@ -44,6 +45,10 @@ class Story:
     said: dict[str, Ran] = field(default_factory=dict)
     moment: Moment | None = None
     end: Moment | None = None
+    marks_at_end: int = 0
+    committed: dict[int, int] = field(default_factory=dict)  # by the load, until the end
+    entries: list[Entry] = field(default_factory=list)  # log entries of marks and of the crowd
+    copy: Site | None = None  # the destination as it was at the end, for file destinations
 
     def __getitem__(self, name: str) -> dict[str, Any]:
         """What the command that was noted as ``name`` printed; it must have ended well."""
@@ -82,6 +87,9 @@ async def tell(site: Site) -> Story:
     await story.run("incremental", "backup", "incremental")
     await story.marks.crowd()
     await story.marks.write(15)
+    # Now: the engine recycles its log.
+    for needle in (b"<mark ", b"<crowd "):
+        story.entries += await asyncio.to_thread(lambda n=needle: list(entries(site.server.base_dir, n)))
     story.moment = await _moment(options)
     for statement in (
         "DELETE FROM kinds.plain WHERE id % 3 = 0",
@@ -95,6 +103,10 @@ async def tell(site: Site) -> Story:
     story.end = await _moment(options)
     await site.archived(story.end.scn)
     await site.stop_archiver()
+    # Later tests go on with the site; what was true at the end of the story stays.
+    story.marks_at_end, story.committed = story.marks.last, dict(story.load.committed)
+    if site.tree is not None:
+        story.copy = copy_tree(site, "copy")
     return story
 
 
