@@ -7,9 +7,11 @@ that names them second. Destinations that cannot append get one data file per fl
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mover.datapath.compression import Compression
+from mover.errors import TargetExists
 from mover.kernel import palf_frame_groups
 from mover.kernel.palf import GROUP_COLUMNS
 from mover.media.archive import DATA_FILE_LIMIT, ArchiveBlockMeta, block_size, build_block, chunk
@@ -18,6 +20,9 @@ from mover.media.header import Compressor
 from mover.media.pg import PGKey
 from mover.repository.tree import Repository
 from mover.store.base import LogChunk, LogCursor
+
+# Whoever reads a data file back holds its log: bounded also where log compresses a hundredfold.
+RAW_FILE_LIMIT = 128 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +86,9 @@ class LogPacker:
         epoch: of the lease; goes into every block, so a reader sees who wrote what.
         accum: the running checksum at the end of what is archived.
         next_file_id: the first data file id that no archiver used. A packer never touches another one's files.
-        index: (file id, whole bytes in it) of the index file to go on with; (0, 0) for none.
+        index: (file id, bytes of whole records in it, its size) of the index file to go on with; zeros for none.
         last_record: the newest index record, if there is one.
+        fence: called before everything that is published; raises when we may not write any more.
     """
 
     def __init__(
@@ -95,9 +101,10 @@ class LogPacker:
         start: RoundStart,
         accum: int,
         next_file_id: int,
-        index: tuple[int, int],
+        index: tuple[int, int, int],
         last_record: ArchiveIndexRecord | None,
         compression: Compression,
+        fence: Callable[[], None],
     ) -> None:
         self._repository = repository
         self._target = repository.target
@@ -107,10 +114,11 @@ class LogPacker:
         self._start = start
         self._accum = accum
         self._next_file_id = next_file_id
-        self._index_id, self._index_size = index
+        self._index_id, self._index_size, self._index_bytes = index
         self._index_content = b""  # of the open index file, once it was read or written
         self._last_record = last_record
         self._compression = compression
+        self._fence = fence
         self._file: _OpenFile | None = None
         self._pending = bytearray()
         self.cursor: LogCursor | None = None  # behind the last durable chunk
@@ -132,7 +140,10 @@ class LogPacker:
             first, last = start * GROUP_COLUMNS, (start + count - 1) * GROUP_COLUMNS
             first_id, first_scn = rows[first + 2], rows[first + 3]
             last_id, last_scn = rows[last + 2], rows[last + 4]
-            if self._file is not None and self._file.size + block_size(len(payload)) > DATA_FILE_LIMIT:
+            if self._file is not None and (
+                self._file.size + block_size(len(payload)) > DATA_FILE_LIMIT
+                or self._file.input_bytes + raw_length > RAW_FILE_LIMIT
+            ):
                 await self.flush()
                 await self.close_file()
             file = self._file
@@ -175,6 +186,7 @@ class LogPacker:
         """Make everything that was added durable. On return ``cursor`` says up to where."""
         file = self._file
         if self._pending and file is not None:
+            self._fence()
             path = self._path(file.file_id)
             data = bytes(self._pending)
             if file.durable == 0:
@@ -201,23 +213,38 @@ class LogPacker:
 
     async def write_record(self, record: ArchiveIndexRecord) -> None:
         """Append an index record; its data file is closed and durable."""
+        self._fence()
         data = record.pack()
-        if self._index_id == 0 or self._index_size + INDEX_RECORD_SIZE > INDEX_FILE_LIMIT:
+        begins = self._index_id == 0 or self._index_size + INDEX_RECORD_SIZE > INDEX_FILE_LIMIT
+        if begins:
             self._index_id, self._index_size, self._index_content = self._index_id + 1, 0, b""
         layout = self._repository.layout
         path = layout.archive_index(self._repository.tenant_id, self._round, self._pg, self._index_id)
-        if self._index_size == 0:
+        if begins:
             await self._target.put(path, data, if_absent=True)
-        elif self._target.capabilities.append:
-            await self._target.append(path, self._index_size, data)
         else:
-            # Extended, never changed: what was there stays its prefix.
-            if len(self._index_content) != self._index_size:
-                self._index_content = await self._target.get(path, 0, self._index_size)
-            await self._target.put(path, self._index_content + data)
+            await self._require_unchanged(path)
+            if self._target.capabilities.append:
+                await self._target.append(path, self._index_size, data)
+            else:
+                # Extended, never changed: what was there stays its prefix.
+                if len(self._index_content) != self._index_size:
+                    self._index_content = await self._target.get(path, 0, self._index_size)
+                await self._target.put(path, self._index_content + data)
         self._index_content = self._index_content[: self._index_size] + data
         self._index_size += len(data)
+        self._index_bytes = self._index_size
         self._last_record = record
+
+    async def _require_unchanged(self, path: str) -> None:
+        """Extending an index file replaces what is behind our end: that must not be another archiver's record.
+
+        Leases of different catalogs do not know each other, so the destination is asked.
+        """
+        found = await self._target.stat(path)
+        if found is None or found.size != self._index_bytes:
+            size = "gone" if found is None else f"of {found.size} bytes"
+            raise TargetExists(f"{path}: the index file is {size}, it was of {self._index_bytes}", path=path)
 
     def _path(self, file_id: int) -> str:
         layout = self._repository.layout

@@ -121,7 +121,7 @@ class SetWriter:
         meta_bytes = await self._write_meta(result)
         reused = sum(placement.backup_set_id != job.backup_set_id for placement in placements)
         facts = self._facts(result, now_us(), reused, counters)
-        root = await self._write_manifest(facts, placements, self._reused_files(placements, previous))
+        root = await self._write_manifest(facts, placements, await self._reused_files(placements, previous))
         return SetReceipt(
             facts=facts,
             counters=counters,
@@ -172,8 +172,13 @@ class SetWriter:
         await self._put(layout.meta_index_file(tenant, job.full_set, job.backup_set_id, job.task_id), index)
         return read
 
-    def _reused_files(self, placements: list[Placement], previous: LoadedSet | None) -> list[tuple[str, int, bytes]]:
-        """Rows of the older sets' macro files that this set points into."""
+    async def _reused_files(
+        self, placements: list[Placement], previous: LoadedSet | None
+    ) -> list[tuple[str, int, bytes]]:
+        """Rows of the older sets' macro files that this set points into; they are there, with the size they must have.
+
+        Raises IntegrityError for one that is not: a set that points at nothing would be called complete.
+        """
         if previous is None:
             return []
         layout, tenant, job = self._repository.layout, self._repository.tenant_id, self._job
@@ -188,6 +193,16 @@ class SetWriter:
                 f"{previous.manifest_path}: set {previous.facts.backup_set_id} points into files its manifest lacks",
                 path=previous.manifest_path,
             )
+        directory = layout.pg_data_dir(tenant, job.full_set, self._identity.pg)
+        sizes = {layout.relative(info.path): info.size async for info in self._repository.files(directory)}
+        for path, size, _ in rows:
+            if sizes.get(path) != size:
+                found = f"of {sizes[path]} bytes" if path in sizes else "missing"
+                raise IntegrityError(
+                    f"{layout.absolute(path)}: {found} at the destination, an older set has it with {size} bytes",
+                    hint="the older sets are damaged: take a full backup, and see `mover validate`",
+                    path=layout.absolute(path),
+                )
         return rows
 
     async def _write_manifest(

@@ -76,9 +76,9 @@ def summarize(file_id: int, path: str, data: bytes, accum: int | None, pg: PGKey
         if (found := block.kickoff()) is not None:
             kickoff = found
             continue
-        made, accum, first, submitted = _runs_of_block(block, path, accum, pg, runs[-1].cursor if runs else None)
+        made, accum, first = _runs_of_block(block, path, accum, pg, runs[-1].cursor if runs else None)
         if not runs:
-            first_id, min_ts = first, submitted
+            first_id, min_ts = first, block.meta.min_log_ts_in_file
         runs.extend(made)
         last_id, max_ts = block.meta.max_log_id, block.meta.max_log_submit_ts
         epoch = max(epoch, block.meta.clog_epoch_id)
@@ -103,8 +103,8 @@ def summarize(file_id: int, path: str, data: bytes, accum: int | None, pg: PGKey
 
 def _runs_of_block(
     block: ArchiveBlock, path: str, accum: int | None, pg: PGKey, expected: LogCursor | None
-) -> tuple[list[LogRun], int, int, int]:
-    """The runs of one block, the running checksum after it, its first log id and that one's timestamp."""
+) -> tuple[list[LogRun], int, int]:
+    """The runs of one block, the running checksum after it, and its first log id."""
     raw = block.raw()
     frames = palf_unframe(raw, 0 if accum is None else accum)
     after = block.meta.accum_checksum if accum is None else frames.accum
@@ -155,7 +155,7 @@ def _runs_of_block(
         expected = LogCursor(walk.end_lsn, walk.last_log_id, walk.accum, walk.max_scn)
         runs.append(LogRun(head.lsn, walk.end_lsn, data, header, walk.min_scn, walk.max_scn, expected))
         start = end
-    return runs, after, rows[0].log_id, rows[0].submit_ts
+    return runs, after, rows[0].log_id
 
 
 def _next_id(cursor: LogCursor | None) -> int | None:

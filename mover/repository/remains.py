@@ -15,6 +15,9 @@ async def remains_of(repository: Repository, info: BackupInfo) -> list[str]:
         parsed = layout.parse(file.path)
         if parsed is not None and parsed.inc_set == own:
             found.append(file.path)
+    statistics = layout.backup_set_info(tenant, full)
+    if own == full and await repository.target.stat(statistics) is not None:
+        found.append(statistics)
     return found
 
 

@@ -33,6 +33,8 @@ class RoundTail:
     unrecorded: DataFileSummary | None  # the data file without an index record
     index_file_id: int  # the index file to append to, 0 = none yet
     index_size: int  # bytes of whole records in it
+    index_bytes: int  # its size: larger when its writer died in the last record
+    newest_record: ArchiveIndexRecord | None
     records: int
 
 
@@ -91,6 +93,8 @@ class RoundReader:
         files = await self.data_files()
         last = files[-1][0] if files else 0
         recorded = max(records, default=0)
+        if recorded > last:
+            raise self._lost_file(recorded)
         if last > recorded + 1:
             raise IntegrityError(
                 f"{self._data_dir}/{recorded + 2}: data files {recorded + 1} to {last} have no index record",
@@ -103,6 +107,12 @@ class RoundReader:
         file_id = recorded
         while cursor is None and file_id > 0:
             # Files whose writer died before the first block hold nothing; the one before them decides.
+            if file_id not in records:
+                raise IntegrityError(
+                    f"{self._data_dir}/{file_id}: this data file has no index record, but later ones have",
+                    path=f"{self._data_dir}/{file_id}",
+                    hint="index files were lost at the destination; stop the round and begin a new one",
+                )
             if records[file_id].is_valid:
                 older = await self.load(file_id, None)
                 if not older.runs:
@@ -112,6 +122,8 @@ class RoundReader:
                     )
                 cursor, accum = older.runs[-1].cursor, older.accum or 0
             file_id -= 1
+        path = self._repository.layout.archive_index(self._repository.tenant_id, self._round, self._pg, index_file)
+        index = await self._repository.target.stat(path) if index_file else None
         epochs = [record.clog_epoch_id for record in records.values()]
         return RoundTail(
             cursor=cursor,
@@ -121,8 +133,25 @@ class RoundReader:
             unrecorded=newest,
             index_file_id=index_file,
             index_size=index_size,
+            index_bytes=index.size if index else 0,
+            newest_record=records[recorded] if records else None,
             records=len(records),
         )
+
+    def _lost_file(self, file_id: int) -> IntegrityError:
+        path = f"{self._data_dir}/{file_id}"
+        return IntegrityError(
+            f"{path}: this data file has an index record, but it is not there",
+            path=path,
+            hint="archived log was removed from the destination; `mover show windows` prints what can be restored",
+        )
+
+    async def check_files(self) -> None:
+        """Every data file that has an index record is there. Raises IntegrityError naming the first that is not."""
+        records, _, _ = await self.index_records()
+        lost = records.keys() - {number for number, _ in await self.data_files()}
+        if lost:
+            raise self._lost_file(min(lost))
 
     async def first_lsn(self, file_id: int) -> int | None:
         """LSN of the first log byte in a data file, None when it has none."""
@@ -181,6 +210,8 @@ class RoundReader:
             self._agree(summary, records.get(file_id))
             accum = summary.accum if summary.accum is not None else accum
             for run in summary.runs:
+                if expected is None and run.lsn > start_lsn:
+                    raise self._break(start_lsn, run.lsn, summary.path, torn)
                 if expected is not None and run.lsn != expected.lsn:
                     raise self._break(expected.lsn, run.lsn, summary.path, torn)
                 if expected is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -13,6 +13,7 @@ from mover.datapath.log_packer import RoundStart
 from mover.errors import (
     OB_ARCHIVE_ALREADY_STOPPED,
     OB_BACKUP_IN_PROGRESS,
+    OB_LOG_ARCHIVE_NOT_RUNNING,
     OB_START_LOG_ARCHIVE_FAILED,
     PreconditionError,
     SourceError,
@@ -180,8 +181,10 @@ async def run(session: Session, *, until_caught_up: bool, stop: asyncio.Event) -
     """
     repository = session.repository
     identity = await session.store.identity()
-    current = await require_doing(repository)
+    await require_doing(repository)
     async with _archive_lease(session) as lease, _held_log(session) as log:
+        # Again: until we had the lease, somebody else could move the round on.
+        current = await require_doing(repository)
         archiver = await Archiver.resume(session, lease, current, identity.pg, log)
         ended = await archiver.run(until_caught_up=until_caught_up, stop=stop)
         await _note(session, lease, ended)
@@ -215,49 +218,54 @@ async def stop(session: Session) -> RoundView:
                         current = dataclasses.replace(current, status=state)
                         await publish_round(repository, current)
                 await _note(session, lease, current)
+                # Under the lease: what is dropped is never the hold of a round that somebody begins meanwhile.
+                if session.maybe_store is not None:
+                    log = await session.store.log("archive")
+                    await log.aclose(keep_hold=False)
         except PreconditionError:
             session.emit(Phase("archive", "stopping", "the running archiver finishes the round"))
             await session.clock.sleep(0.2)
-            latest = current_round(await load_rounds(repository))
-            if latest is not None and latest.status == ArchiveStatus.STOP:
-                current = latest
-                break
             if session.clock.monotonic() > deadline:
+                latest = current_round(await load_rounds(repository))
+                if latest is not None and latest.status == ArchiveStatus.STOP:
+                    current = latest
+                    break
                 raise StateError(
                     f"the archiver did not finish round {current.round_id} within {STOP_WAIT_SECONDS:g} s",
                     hint="it goes on trying; look with `mover archivelog status`",
                 ) from None
         else:
             break
-    if session.maybe_store is not None:
-        log = await session.store.log("archive")
-        await log.aclose(keep_hold=False)
     record = await load_record(repository, current.round_id)
     return RoundView(repository.tenant_id, current, record, None)
 
 
-async def catch_up_until(session: Session, identity: StoreIdentity, lsn: int) -> bool:
-    """Archive up to ``lsn`` if nobody else does. Returns False when another archiver is at work."""
+async def catch_up_until(
+    session: Session, identity: StoreIdentity, lsn: int, give_up: Callable[[], Awaitable[bool]]
+) -> bool:
+    """Archive up to ``lsn`` if nobody else does, or until ``give_up`` says so.
+
+    Returns False when another archiver is at work.
+    """
     try:
         async with _archive_lease(session) as lease, _held_log(session) as log:
             current = await require_doing(session.repository)
             archiver = await Archiver.resume(session, lease, current, identity.pg, log)
-            await archiver.catch_up(lsn)
+            await archiver.catch_up(lsn, give_up)
             await archiver.close()
     except PreconditionError as exc:
-        if exc.code != OB_BACKUP_IN_PROGRESS:
+        if exc.code == OB_LOG_ARCHIVE_NOT_RUNNING:
             raise
-        return False
+        return False  # of the lease, or of the hold on the log while the other one comes or goes
     return True
 
 
 @asynccontextmanager
 async def _archive_lease(session: Session) -> AsyncIterator[Lease]:
     """The archive lease; refused also when the destination shows an archiver that uses another catalog."""
-    rounds = await load_rounds(session.repository)
-    current = current_round(rounds)
-    record = await load_record(session.repository, current.round_id) if current else None
-    async with session.lease("archive", floor=record.epoch if record else 0) as lease:
+    seen = await _current_record(session)
+    async with session.lease("archive", floor=seen.epoch if seen else 0) as lease:
+        record = await _current_record(session)
         if record is not None and record.holder not in {"", lease.holder} and not holder_is_dead(record.holder):
             age = (session.clock.now_us() - record.heartbeat_us) / 1e6
             if age < session.settings.lease_ttl:
@@ -267,6 +275,11 @@ async def _archive_lease(session: Session) -> AsyncIterator[Lease]:
                     hint=f"one archiver per round; it signed {age:.1f} s ago",
                 )
         yield lease
+
+
+async def _current_record(session: Session) -> RoundRecord | None:
+    current = current_round(await load_rounds(session.repository))
+    return await load_record(session.repository, current.round_id) if current else None
 
 
 @asynccontextmanager

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from mover.datapath.compression import Compression
 from mover.datapath.log_packer import LogPacker, RoundStart
-from mover.errors import OB_LOG_ARCHIVE_INTERRUPTED, IntegrityError, LogGapError, StateError, TargetExists
+from mover.errors import OB_LOG_ARCHIVE_INTERRUPTED, IntegrityError, LogGapError, SourceError, StateError, TargetExists
 from mover.events import ArchiveProgress, Notice
 from mover.media.archive_index import ArchiveIndexRecord, parse_archive_key
 from mover.media.archive_info import ArchiveRound, ArchiveStatus
@@ -65,8 +67,7 @@ class Archiver:
         repository = session.repository
         reader = RoundReader(repository, round_info.round_id, pg)
         tail = await reader.tail()
-        records, _, _ = await reader.index_records()
-        newest = records[max(records)] if records else None
+        newest = tail.newest_record
         key_path = repository.layout.archive_key(repository.tenant_id, round_info.round_id, pg)
         key = await repository.read(key_path, parse_archive_key)
         record = await load_record(repository, round_info.round_id)
@@ -86,9 +87,10 @@ class Archiver:
             start=start,
             accum=tail.accum,
             next_file_id=tail.last_file_id + 1,
-            index=(tail.index_file_id, tail.index_size),
+            index=(tail.index_file_id, tail.index_size, tail.index_bytes),
             last_record=newest,
             compression=Compression.parse(session.settings.compression),
+            fence=lease.check,
         )
         if tail.unrecorded is not None:
             found = tail.unrecorded
@@ -110,6 +112,11 @@ class Archiver:
             await packer.write_record(closed)
         cursor = tail.cursor or LogCursor(record.start_lsn)
         record = dataclasses.replace(record, holder=lease.holder, epoch=lease.epoch)
+        if cursor.lsn < record.checkpoint_lsn:
+            # A checkpoint covers what a fresh read returns: it goes back to where that ends before we go on.
+            text = f"log [{cursor.lsn}, {record.checkpoint_lsn}) of round {round_info.round_id} is gone from the"
+            session.emit(Notice("archive", f"{text} destination and is archived again", "see `mover validate`"))
+            record = dataclasses.replace(record, checkpoint_lsn=cursor.lsn, checkpoint_scn=cursor.scn or 0)
         archiver = cls(session, lease, round_info, pg, log, packer, record, cursor)
         try:
             await log.hold(cursor.lsn)
@@ -129,10 +136,10 @@ class Archiver:
         appends = self._session.repository.target.capabilities.append
         publish_every = min(interval, CHECKPOINT_SECONDS) if appends else max(interval, CHECKPOINT_SECONDS)
         looked_at, stopping = float("-inf"), False
-        try:
+        async with self._ended_by_gaps():
             while True:
                 leaving = stop.is_set()
-                turn = clock.monotonic()
+                turn, before = clock.monotonic(), self._cursor.lsn
                 if turn - looked_at >= CHECKPOINT_SECONDS:
                     looked_at = turn
                     stopping = await stop_requested(self._session.repository, self._round.round_id)
@@ -145,8 +152,16 @@ class Archiver:
                     await self._finish_round()
                 if done:
                     break
-                if caught_up:
+                if caught_up or self._cursor.lsn == before:
                     await self._pause(stop, interval - (clock.monotonic() - turn))
+        await self.close()
+        return self._round
+
+    @asynccontextmanager
+    async def _ended_by_gaps(self) -> AsyncIterator[None]:
+        """What ends an archiver whatever it does: log that is gone, and another archiver of the round."""
+        try:
+            yield
         except LogGapError as exc:
             await self.interrupt(exc)
             raise
@@ -155,33 +170,39 @@ class Archiver:
                 f"another archiver writes to round {self._round.round_id}: {exc.message}",
                 hint="one archiver per round: stop the other one",
             ) from exc
-        await self.close()
-        return self._round
 
     async def close(self) -> None:
         """Close the open data file and sign off, so that the next archiver need not wait for our lease."""
-        await self._packer.flush()
-        await self._packer.close_file()
+        async with self._ended_by_gaps():
+            await self._packer.flush()
+            await self._packer.close_file()
         self._lease.check()
         self._record = dataclasses.replace(self._record, holder="")
         await publish_record(self._session.repository, self._record)
 
-    async def catch_up(self, lsn: int) -> None:
-        """Archive and publish until the checkpoint has passed ``lsn``."""
-        while self._cursor.lsn < lsn:
-            before = self._cursor.lsn
-            await self._turn()
-            if self._cursor.lsn == before:
-                await self._session.clock.sleep(0.05)
-        await self._publish(None)
+    async def catch_up(self, lsn: int, give_up: Callable[[], Awaitable[bool]]) -> None:
+        """Archive and publish until the checkpoint has passed ``lsn``, or ``give_up`` says so between two turns."""
+        clock = self._session.clock
+        async with self._ended_by_gaps():
+            while self._cursor.lsn < lsn and not await give_up():
+                before = self._cursor.lsn
+                await self._turn()
+                if clock.monotonic() - self._published_at >= CHECKPOINT_SECONDS:
+                    await self._publish(None)
+                if self._cursor.lsn == before:
+                    await clock.sleep(0.05)
+            await self._publish(None)
 
     async def interrupt(self, exc: LogGapError) -> None:
         """Mark the round INTERRUPTED and record which log is missing."""
+        # What was read before the gap counts: the missing range begins where the archive ends.
+        await self._packer.flush()
+        await self._packer.close_file()
         from_lsn, until_lsn = exc.where.get("from_lsn", self._cursor.lsn), exc.where.get("until_lsn", 0)
         reason = f"log [{from_lsn}, {until_lsn}) was recycled by the engine before it was archived"
         gap = LogGap(from_lsn, until_lsn, self._record.checkpoint_scn, self._session.clock.now_us(), reason)
-        self._lease.check()
         await self._publish(None)
+        gap = dataclasses.replace(gap, from_scn=self._record.checkpoint_scn)
         self._record = dataclasses.replace(self._record, gap=gap, holder="")
         await publish_record(self._session.repository, self._record)
         self._round = dataclasses.replace(self._round, status=ArchiveStatus.INTERRUPTED)
@@ -193,6 +214,13 @@ class Archiver:
         """Read what is committed, make it durable. Returns the moment it began when nothing is left, else None."""
         now_us = self._session.clock.now_us()
         end_lsn, _ = await self._log.end()
+        if end_lsn < self._cursor.lsn:
+            raise SourceError(
+                f"the log of the store ends at LSN {end_lsn}, but round {self._round.round_id} has it up to"
+                f" {self._cursor.lsn}",
+                hint="the store was replaced or restored: `mover archivelog stop`, `start`, then take a new backup",
+                lsn=end_lsn,
+            )
         while self._cursor.lsn < end_lsn and self._packer.pending < FLUSH_SIZE:
             found = await self._log.read(self._cursor, READ_SIZE)
             if found is None:
@@ -208,7 +236,8 @@ class Archiver:
         """Publish the checkpoint of what is durable, after proving that we are still the archiver."""
         session, cursor = self._session, self._packer.cursor or self._cursor
         current = await load_record(session.repository, self._round.round_id)
-        if current is not None and current.epoch > self._lease.epoch:
+        ours = current is None or current.epoch < self._lease.epoch or current.holder in {"", self._lease.holder}
+        if current is not None and (current.epoch > self._lease.epoch or not ours):
             raise StateError(
                 f"round {self._round.round_id} is archived by {current.holder} (epoch {current.epoch}) now",
                 hint="nothing more was published; one archiver per round",
@@ -219,7 +248,7 @@ class Archiver:
             self._record,
             heartbeat_us=now_us,
             checkpoint_lsn=cursor.lsn if cursor.scn is not None else self._record.checkpoint_lsn,
-            checkpoint_scn=max(self._record.checkpoint_scn, cursor.scn or 0),
+            checkpoint_scn=cursor.scn if cursor.scn is not None else self._record.checkpoint_scn,
             caught_up_us=caught_up_us or self._record.caught_up_us,
             input_bytes=self._record.input_bytes + self._packer.input_bytes,
             output_bytes=self._record.output_bytes + self._packer.output_bytes,
@@ -247,8 +276,8 @@ class Archiver:
         )
 
     async def _finish_round(self) -> None:
-        await self._packer.close_file()
         self._lease.check()
+        await self._packer.close_file()
         for status in (ArchiveStatus.STOPPING, ArchiveStatus.STOP):
             self._round = dataclasses.replace(self._round, status=status)
             await publish_round(self._session.repository, self._round)

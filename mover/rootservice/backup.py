@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mover.errors import OB_BACKUP_CAN_NOT_START, Cancelled, MoverError, PreconditionError, StateError
+from mover.errors import OB_BACKUP_CAN_NOT_START, Cancelled, MoverError, PreconditionError, StateError, UnreachableError
 from mover.events import Notice, Phase, Progress
 from mover.executor.base import AttemptId, Batch, BatchDone, BatchFailed, ExecutorEvent, TaskProgress
 from mover.executor.local import LOCAL_HOST, LocalExecutor
@@ -77,7 +77,7 @@ class _Decision:
 
     info: BackupInfo
     previous: LoadedSet | None
-    stale: tuple[BackupInfo, ...]  # backups whose coordinator died
+    stale: tuple[BackupInfo, ...]  # backups that failed, or whose coordinator died, and may have left files
     reason: str
 
 
@@ -110,26 +110,29 @@ async def run(session: Session, *, incremental: bool, plan: bool, stop: asyncio.
             )
         if decision.reason:
             session.emit(Notice("backup", decision.reason))
-        for stale in decision.stale:
-            removed = await remove_remains(repository, stale)
-            text = f"backup set {stale.inc_backup_set_id} was never finished: {removed} files of it removed"
-            session.emit(Notice("backup", text))
         identity = await session.store.identity()
+        if stop.is_set():
+            raise Cancelled("the backup was cancelled before it began")
         lease.check()
         await publish_infos(repository, begin_backup(await load_infos(repository), info))
-        await write_tenant_files(repository, identity, info)
         task = BackupTask(session, lease, identity, info, decision.previous, round_info.round_id)
-        await task.begin()
         try:
+            await _clear_away(session, decision.stale)
+            await write_tenant_files(repository, identity, info)
+            await task.begin()
             receipt = await _execute(session, task, stop)
             lease.check()
-            restorable = await _wait_for_archive(session, identity, receipt, stop)
+            restorable = await _wait_for_archive(session, task, receipt, stop)
             lease.check()
         except BaseException as exc:
             await asyncio.shield(_fail(session, lease, task, info, exc))
             raise
         await _publish(session, lease, info, receipt, identity)
-        await task.finish(0, "")
+        try:
+            await task.finish(0, "")
+        except UnreachableError as exc:
+            # The set is there whatever the catalog says: it is an index, and the next backup corrects the row.
+            session.emit(Notice("backup", f"backup set {info.inc_backup_set_id} is complete, but {exc.message}"))
     done = dataclasses.replace(info, status=BackupStatus.SUCCESS)
     return await set_view_of(repository, done, restorable=restorable)
 
@@ -139,6 +142,14 @@ async def _epoch_floor(session: Session) -> int:
     current = current_round(await load_rounds(session.repository))
     record = await load_record(session.repository, current.round_id) if current else None
     return record.epoch if record else 0
+
+
+async def _clear_away(session: Session, stale: Sequence[BackupInfo]) -> None:
+    """Remove what dead backups left. They say FAILED already: whoever wrote them can not finish them any more."""
+    for info in stale:
+        if removed := await remove_remains(session.repository, info):
+            text = f"backup set {info.inc_backup_set_id} was never finished: {removed} files of it removed"
+            session.emit(Notice("backup", text))
 
 
 async def _require_archive(session: Session) -> ArchiveRound:
@@ -159,7 +170,9 @@ async def _decide(session: Session, incremental: bool) -> _Decision:
     repository = session.repository
     infos = await load_infos(repository)
     number = next_set_id(infos, await load_cluster_infos(repository))
-    stale = tuple(info for info in infos if info.status == BackupStatus.DOING)
+    # Every backup clears away what failed since the last good one, so that older failures have nothing left.
+    good = max((info.inc_backup_set_id for info in infos if info.status == BackupStatus.SUCCESS), default=0)
+    stale = tuple(i for i in infos if i.status != BackupStatus.SUCCESS and i.inc_backup_set_id > good)
     base = last_success(infos) if incremental else None
     reason = ""
     if incremental and base is None:
@@ -238,13 +251,17 @@ def _show(session: Session, counters: Mapping[str, int]) -> None:
 
 
 async def _wait_for_archive(
-    session: Session, identity: StoreIdentity, receipt: Mapping[str, Any], stop: asyncio.Event
+    session: Session, task: BackupTask, receipt: Mapping[str, Any], stop: asyncio.Event
 ) -> bool:
     """True once the archive's checkpoint has passed the end of the set: only then can it be restored."""
     repository, end_lsn = session.repository, int(receipt["end_lsn"])
     session.emit(Phase("backup", "wait-archive", f"until LSN {end_lsn}"))
     deadline = session.clock.monotonic() + session.settings.archive_wait
-    while not stop.is_set():
+
+    async def asked() -> bool:
+        return stop.is_set() or await task.cancel_requested()
+
+    while not await asked():
         current = current_round(await load_rounds(repository))
         record = await load_record(repository, current.round_id) if current else None
         if current is None or record is None or current.status != ArchiveStatus.DOING:
@@ -253,9 +270,15 @@ async def _wait_for_archive(
                 f"log archive went to {status} while the backup ran: the set cannot be restored without its log",
                 hint="begin a new round and take a new backup",
             )
+        if current.round_id != task.log_round or record.start_lsn > int(receipt["start_lsn"]):
+            raise StateError(
+                f"the set needs log from LSN {receipt['start_lsn']} on, which round {current.round_id} does not hold:"
+                f" it begins at LSN {record.start_lsn}, and the backup began in round {task.log_round}",
+                hint="a backup and its log must lie in one round: take a new backup",
+            )
         if record.checkpoint_lsn >= end_lsn:
             return True
-        if await archive.catch_up_until(session, identity, end_lsn):
+        if await archive.catch_up_until(session, task.identity, end_lsn, asked):
             continue
         if session.clock.monotonic() > deadline:
             behind = end_lsn - record.checkpoint_lsn

@@ -10,23 +10,25 @@ from typing import Any
 
 from sqlalchemy import update
 
+from mover.clock import SystemClock
 from mover.datapath.compression import Compression
 from mover.datapath.pipeline import PackCounters
 from mover.datapath.set_writer import SetJob, SetWriter
 from mover.datapath.slabs import SlabPool
-from mover.errors import OB_ENTRY_NOT_EXIST, PreconditionError
+from mover.errors import OB_ENTRY_NOT_EXIST, PreconditionError, UnreachableError
 from mover.events import Phase
 from mover.executor.base import Report
 from mover.media.backup_info import BackupInfo, BackupType
 from mover.repository.sets import LoadedSet
 from mover.rootservice.catalog import Catalog, backup_task, pg_task
-from mover.rootservice.lease import Lease
+from mover.rootservice.lease import Lease, is_held
 from mover.rootservice.session import Session
 from mover.rootservice.tenant_files import set_lists
 from mover.store.base import MACRO_BLOCK_SIZE, StoreIdentity
 
 PERSIST_SECONDS = 1.0
 FIRST_TASK_ID = 1
+LOST_TASK = -1  # result of a task whose end nobody noted
 _COLUMNS = {
     "blocks_done": "finish_macro_block_count",
     "blocks_reused": "reused_macro_block_count",
@@ -58,8 +60,28 @@ class BackupTask:
         letter = BackupType(self.info.backup_type).letter
         async with self.session.catalog.begin() as connection:
             await self.lease.guard(connection)
+            # We hold the lease, so whoever left a task unfinished is dead: it must not be shown as running for ever.
+            for table in (backup_task, pg_task):
+                over = {"status": "FINISH", "result": LOST_TASK, "comment": "its coordinator died"}
+                over["end_time"] = now
+                await connection.execute(
+                    update(table)
+                    .where(table.c.tenant_id == self.session.repository.tenant_id)
+                    .where(table.c.status != "FINISH")
+                    .values(**{name: value for name, value in over.items() if name in table.c})
+                )
             row = {**self._keys, "backup_type": letter, "status": "DOING", "result": 0, "comment": "", "pg_count": 1}
             row |= {"partition_count": 1, "owner_epoch": self.lease.epoch, "start_time": now, "end_time": 0}
+            # We have the lease: whoever left another task unfinished is dead.
+            for table in (backup_task, pg_task):
+                dead = {"status": "FINISH", "result": -1}
+                dead |= {"comment": "its coordinator died", "end_time": now} if table is backup_task else {}
+                await connection.execute(
+                    update(table)
+                    .where(table.c.tenant_id == self.session.repository.tenant_id)
+                    .where(table.c.status != "FINISH")
+                    .values(**dead)
+                )
             await self.session.catalog.upsert(connection, backup_task, row)
             pg = self.identity.pg
             server = f"{self.identity.server_ip}:{self.identity.server_port}"
@@ -74,7 +96,10 @@ class BackupTask:
             return
         self._persisted = now
         values = {_COLUMNS[name]: value for name, value in counters.items() if name in _COLUMNS}
-        await self._update(values | {"macro_block_count": counters.get("blocks_total", 0)})
+        try:
+            await self._update(values | {"macro_block_count": counters.get("blocks_total", 0)})
+        except UnreachableError:
+            pass  # the lease decides how long we may go on without a catalog
 
     async def finish(self, result: int, comment: str) -> None:
         """The end of the task, good (0) or bad."""
@@ -89,7 +114,10 @@ class BackupTask:
         if now - self._asked < PERSIST_SECONDS:
             return False
         self._asked = now
-        rows = await self.session.catalog.rows(backup_task, **self._keys)
+        try:
+            rows = await self.session.catalog.rows(backup_task, **self._keys)
+        except UnreachableError:
+            return False
         return bool(rows) and rows[0]["status"] == "CANCEL"
 
     async def _update(self, values: Mapping[str, Any]) -> None:
@@ -108,13 +136,14 @@ class BackupTask:
     async def request_cancel(catalog: Catalog, tenant: int) -> dict[str, Any]:
         """Put CANCEL on the task that is DOING. Raises PreconditionError when there is none."""
         async with catalog.begin() as connection:
+            running = await is_held(connection, f"backup:{tenant}", SystemClock().now_us())
             result = await connection.execute(
                 update(backup_task)
                 .where(backup_task.c.tenant_id == tenant)
                 .where(backup_task.c.status == "DOING")
                 .values(status="CANCEL")
             )
-        if result.rowcount == 0:
+        if result.rowcount == 0 or not running:
             raise PreconditionError(
                 f"no backup of tenant {tenant} is running", code=OB_ENTRY_NOT_EXIST, hint="see `mover show progress`"
             )
@@ -165,6 +194,7 @@ async def run_pg_task(task: BackupTask, report: Report) -> Mapping[str, Any]:
     finally:
         await asyncio.shield(capture.aclose())
     return {
+        "start_lsn": receipt.facts.start_lsn,
         "end_lsn": receipt.facts.end_lsn,
         "end_scn": receipt.facts.end_scn,
         "macro_block_count": receipt.macro_block_count,

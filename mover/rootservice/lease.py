@@ -16,7 +16,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mover.clock import Clock
-from mover.errors import OB_BACKUP_IN_PROGRESS, PreconditionError, StateError
+from mover.errors import OB_BACKUP_IN_PROGRESS, PreconditionError, StateError, UnreachableError
 from mover.rootservice.catalog import Catalog, lease_table
 
 
@@ -45,6 +45,12 @@ def holder_is_dead(holder: str) -> bool:
     if host != socket.gethostname() or not rest.isdigit():
         return False
     return str(process_start_ticks(int(rest))) != start
+
+
+async def is_held(connection: AsyncConnection, name: str, now_us: int) -> bool:
+    """True when somebody who may be alive has the lease."""
+    found = (await connection.execute(select(lease_table).where(lease_table.c.name == name))).first()
+    return found is not None and found.holder != "" and found.expires_us > now_us and not holder_is_dead(found.holder)
 
 
 class Lease:
@@ -79,7 +85,10 @@ class Lease:
         if self._renewer is not None:
             self._renewer.cancel()
             await asyncio.gather(self._renewer, return_exceptions=True)
-        await self.release()
+        try:
+            await self.release()
+        except UnreachableError:
+            pass  # it expires by itself; what was done under it stays done
 
     async def acquire(self) -> int:
         """Take the lease; the epoch grows with every take-over.
@@ -101,8 +110,7 @@ class Lease:
                     )
                 )
             else:
-                free = found.expires_us <= now or found.holder == "" or holder_is_dead(found.holder)
-                if not free:
+                if found.expires_us > now and found.holder != "" and not holder_is_dead(found.holder):
                     raise PreconditionError(
                         f"already running: lease {self.name} is held by {found.holder}",
                         code=OB_BACKUP_IN_PROGRESS,

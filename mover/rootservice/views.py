@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mover.clock import iso_from_scn, iso_from_us
+from mover.errors import IntegrityError
 from mover.media.backup_info import BackupInfo, BackupStatus
 from mover.media.manifest import SetFacts
 from mover.media.set_info import BackupSetInfo, set_view
@@ -15,6 +16,7 @@ from mover.repository.sets import load_facts, load_infos, load_set_infos
 from mover.repository.tree import Repository
 from mover.rootservice import archive
 from mover.rootservice.catalog import backup_task, pg_task
+from mover.rootservice.lease import is_held
 from mover.rootservice.session import Session
 
 
@@ -45,6 +47,8 @@ class SetView:
         view["compression"] = facts.compression if facts else None
         view["readable_by_oceanbase"] = facts.readable_by_oceanbase if facts else None
         view["proof"] = dict(facts.proof) if facts else None
+        if self.warnings:
+            view["warnings"] = list(self.warnings)
         return view
 
 
@@ -62,7 +66,13 @@ class Rows:
 async def set_view_of(repository: Repository, info: BackupInfo, *, restorable: bool) -> SetView:
     """Everything the destination says about one set."""
     good = info.status == BackupStatus.SUCCESS
-    facts = await load_facts(repository, info) if good else None
+    warnings: tuple[str, ...] = ()
+    facts = None
+    if good:
+        try:
+            facts = await load_facts(repository, info)
+        except IntegrityError as exc:
+            warnings = (exc.message,)
     stats = next(
         (
             record
@@ -72,18 +82,16 @@ async def set_view_of(repository: Repository, info: BackupInfo, *, restorable: b
         None,
     )
     damaged = facts.proof.get("damaged_blocks") if facts else None
-    warnings = (
-        (f"{len(damaged)} blocks that nothing refers to do not match their checksum and were left out: {damaged[:8]}",)
-        if damaged
-        else ()
-    )
+    if damaged:
+        text = f"{len(damaged)} blocks that nothing refers to do not match their checksum and were left out"
+        warnings = (f"{text}: {damaged[:8]}",)
     return SetView(repository.tenant_id, info, stats if good else None, facts, restorable, warnings)
 
 
 async def sets(session: Session) -> Rows:
     """Every backup of the tenant, oldest first."""
     repository = session.repository
-    spans, rounds = await load_spans(repository)
+    spans, rounds = await load_spans(repository, damaged={})
     restorable = {span.set_id for span in spans if any(found.covers(span) for found in rounds)}
     views = [
         await set_view_of(repository, info, restorable=info.inc_backup_set_id in restorable)
@@ -100,7 +108,12 @@ async def archivelog(session: Session) -> archive.ArchiveView:
 async def progress(session: Session) -> Rows:
     """CDB_OB_BACKUP_PROGRESS: backups that run now."""
     rows = await session.catalog.rows(backup_task)
-    return Rows("progress", tuple(_task_row(row) for row in rows if row["status"] != "FINISH"))
+    async with session.catalog.begin() as connection:
+        now_us = session.clock.now_us()
+        held = {row["tenant_id"]: await is_held(connection, f"backup:{row['tenant_id']}", now_us) for row in rows}
+    # A row that nobody's lease stands behind is of a coordinator that died; the next backup ends it.
+    running = (row for row in rows if row["status"] != "FINISH" and held[row["tenant_id"]])
+    return Rows("progress", tuple(_task_row(row) for row in running))
 
 
 async def jobs(session: Session) -> Rows:
