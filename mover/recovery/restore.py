@@ -9,20 +9,21 @@ from __future__ import annotations
 import asyncio
 import shlex
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mover.clock import iso_from_scn
-from mover.errors import Cancelled, IntegrityError, MoverError
+from mover.errors import Cancelled, IntegrityError, TargetError
 from mover.events import Emit, Phase, Progress, ignore
 from mover.kernel import palf_cut, palf_walk
 from mover.media.frames import iter_frames
 from mover.media.header import DataType
 from mover.media.manifest import SetFacts
 from mover.media.meta import ExtentAssembler, MetaType, iter_meta_records
+from mover.recovery.first_error import first_error
 from mover.recovery.macro_files import MacroFileCheck, plan_macro_files
 from mover.recovery.plan import RestorePoint, choose
 from mover.recovery.windows import load_spans
@@ -34,6 +35,7 @@ from mover.store.base import StoreFile
 from mover.store.seekdb.rebuild import StoreBuilder
 from mover.store.seekdb.server import engine_command
 
+T = TypeVar("T")
 CHUNK = 4 << 20
 ENGINE_PORT = 2881  # the engine's default; the last --port of a command line counts
 PARTIAL_NAME = "store.partial"
@@ -116,7 +118,13 @@ async def restore(
     until = request.until_scn
     if request.until_us is not None:
         until = request.until_us * 1000
-    sets, rounds = await load_spans(repository)
+    damaged: dict[int, IntegrityError] = {}
+    sets, rounds = await load_spans(repository, damaged=damaged)
+    for number, exc in damaged.items():
+        # Which moments the damaged set reached is not known: only who names another set goes on without it.
+        if request.set_id in (None, number):
+            exc.hint = exc.hint or "--set restores from another set; `mover show sets` lists them"
+            raise exc
     point = choose(repository.tenant_id, sets, rounds, set_id=request.set_id, until_scn=until)
     info = next(i for i in await load_infos(repository) if i.inc_backup_set_id == point.set.set_id)
     loaded = await load_set(repository, info)
@@ -134,7 +142,10 @@ async def restore(
         return report
     began = asyncio.get_running_loop().time()
     existed = request.target.exists()
-    builder = await asyncio.to_thread(StoreBuilder, request.target, loaded.facts.block_file_size)
+    try:
+        builder = StoreBuilder(request.target, loaded.facts.block_file_size)
+    except OSError as exc:
+        raise _unwritable(request.target, exc) from exc
     work = asyncio.ensure_future(_Restore(repository, request, point, loaded, builder, emit).run())
     stopping = asyncio.ensure_future(stop.wait() if stop is not None else asyncio.Event().wait())
     try:
@@ -142,11 +153,13 @@ async def restore(
         if not work.done():
             raise Cancelled(f"the restore to {request.target} was cancelled", hint="the directory is empty again")
         end_scn = work.result()
-    except BaseException:
+    except BaseException as exc:
         work.cancel()
         stopping.cancel()
         await asyncio.gather(work, stopping, return_exceptions=True)
         await asyncio.shield(asyncio.to_thread(_discard, builder, existed))
+        if isinstance(exc, OSError):
+            raise _unwritable(request.target, exc) from exc
         raise
     stopping.cancel()
     await asyncio.gather(stopping, return_exceptions=True)
@@ -156,6 +169,34 @@ async def restore(
 
 def _fields(report: RestoreReport) -> dict[str, Any]:
     return {name: getattr(report, name) for name in report.__dataclass_fields__}
+
+
+def _unwritable(target: Path, exc: OSError) -> TargetError:
+    reason = (exc.strerror or "i/o error").lower()
+    return TargetError(
+        f"cannot write the restored store to {target}: {reason}",
+        hint="check the free space and the permissions there; what was written was removed",
+        path=str(target),
+    )
+
+
+async def _in_thread(work: Callable[..., T], *args: Any) -> T:
+    """Like ``asyncio.to_thread``, but a cancelled caller waits until the thread has let go of its descriptors.
+
+    A thread cannot be cancelled. Closing a file under it could give its number to another file, which would then
+    receive the bytes; and a store could get its name after its restore was called off.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(work, *args))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        while not running.done():
+            try:
+                await asyncio.wait({running})
+            except asyncio.CancelledError:
+                continue
+        running.exception()
+        raise
 
 
 def _discard(builder: StoreBuilder, existed: bool) -> None:
@@ -221,7 +262,7 @@ class _Restore:
         end_scn = await self._restore_log()
         self._emit(Phase("restore", "meta"))
         await self._restore_meta()
-        await asyncio.to_thread(self._builder.finish)
+        await _in_thread(self._builder.finish)
         return end_scn
 
     async def _restore_blocks(self) -> None:
@@ -236,10 +277,11 @@ class _Restore:
 
             await first_error(*(one(check) for check in plan))
         self._show()
+        later = {self._meta_path(facts), *(check.path for check in plan)}
         for file in self._loaded.files:
             # The small files are not needed to boot; they are part of what the set promises, so they are read too.
             path = layout.absolute(file.path)
-            if path not in {check.path for check in plan} and path != self._meta_path(facts):
+            if path not in later:
                 await read_checked(self._repository, self._loaded.files, path)
 
     async def _restore_file(self, check: MacroFileCheck, threads: ThreadPoolExecutor) -> None:
@@ -272,10 +314,11 @@ class _Restore:
         end_scn = 0
         reached = point.set.start_lsn
         accum: int | None = None
+        done = False
         async for run in _runs(reader, point):
             data, done, scn = await asyncio.to_thread(cut_run, run, point.until_scn, accum)
             if data:
-                await asyncio.to_thread(builder.append_log, run.lsn, run.block_header, data)
+                await _in_thread(builder.append_log, run.lsn, run.block_header, data)
                 reached, end_scn = run.lsn + len(data), scn
             if done:
                 break
@@ -284,6 +327,13 @@ class _Restore:
             raise IntegrityError(
                 f"log of round {point.round.round_id} up to SCN {point.until_scn} ends at LSN {reached}, but set"
                 f" {point.set.set_id} needs it up to LSN {point.set.end_lsn}",
+                lsn=reached,
+            )
+        if not done and end_scn < min(point.until_scn, point.round.checkpoint_scn):
+            raise IntegrityError(
+                f"log of round {point.round.round_id} ends at SCN {end_scn}, LSN {reached}, but its checkpoint says SCN"
+                f" {point.round.checkpoint_scn}",
+                hint="`mover validate --archive` tells which file is short",
                 lsn=reached,
             )
         return end_scn
@@ -305,7 +355,7 @@ class _Restore:
             raise name_file(exc, path) from None
         # block_file last: its superblocks are what makes an engine look at the rest.
         for file in sorted(files, key=lambda f: f.path == "sstable/block_file"):
-            await asyncio.to_thread(self._builder.write_file, file)
+            await _in_thread(self._builder.write_file, file)
 
 
 async def _runs(reader: RoundReader, point: RestorePoint) -> AsyncIterator[LogRun]:
@@ -351,14 +401,3 @@ def cut_run(run: LogRun, until_scn: int, accum: int | None) -> tuple[bytes, bool
                 scn = palf_walk(shortened, run.lsn + group.offset).max_scn
         break
     return bytes(kept), True, scn
-
-
-async def first_error(*work: Any) -> None:
-    """Run coroutines together; the first failure cancels the others and is raised alone."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for item in work:
-                group.create_task(item)
-    except BaseExceptionGroup as exc:
-        errors = [error for error in exc.exceptions if isinstance(error, MoverError)]
-        raise (errors or exc.exceptions)[0] from None

@@ -18,6 +18,7 @@ from mover.events import Emit, Phase, Progress, ignore
 from mover.media.inspect import describe
 from mover.media.layout import FileKind, Layout, MediaPath, parse_path
 from mover.media.pg import PGKey
+from mover.recovery.first_error import first_error
 from mover.recovery.foreign import check_foreign_log, check_foreign_set
 from mover.recovery.macro_files import MacroFileCheck, plan_macro_files
 from mover.repository.archive_state import load_record, load_rounds
@@ -122,20 +123,25 @@ class _Validation:
         self._request = request
         self._report = report
         self._emit = emit
-        self._slots = asyncio.Semaphore(request.concurrency)
         self._files: dict[str, tuple[ObjectInfo, MediaPath | None]] = {}
         self._checked: set[str] = set()
+        self._total = 0  # bytes of all files
+        self._movers: set[int | None] = set()  # tenants whose tree mover wrote: there a missing manifest is damage
 
     async def run(self) -> None:
         async for info in self._home.target.list(""):
-            self._files[info.path] = (info, parse_path(info.path))
+            parsed = parse_path(info.path)
+            self._files[info.path] = (info, parsed)
+            self._total += info.size
+            if parsed is not None and parsed.kind in {FileKind.MANIFEST, FileKind.ROUND_RECORD}:
+                self._movers.add(parsed.tenant_id)
         tenants = sorted(self._tenants())
         if not any(parsed for _, parsed in self._files.values()):
             raise PreconditionError(f"there is no backup at {self._home.target.url}", hint="check --dest")
         everything = self._request.everything or (self._request.set_id is None and not self._request.archive)
         for cluster_name, cluster_id, tenant_id in tenants:
             layout = Layout(cluster_name, cluster_id)
-            repository = Repository(self._home.target, layout, tenant_id, strict=self._is_movers(tenant_id))
+            repository = Repository(self._home.target, layout, tenant_id, strict=tenant_id in self._movers)
             if everything or self._request.set_id is not None:
                 await self._sets(repository)
             if everything or self._request.archive:
@@ -178,15 +184,6 @@ class _Validation:
                 await self._merge(repository, loaded, checks)
         await self._each(checks.values(), self._macro_file)
 
-    def _is_movers(self, tenant_id: int) -> bool:
-        """True when mover wrote this tenant's tree: then a missing manifest is damage."""
-        return any(
-            parsed is not None
-            and parsed.kind in {FileKind.MANIFEST, FileKind.ROUND_RECORD}
-            and parsed.tenant_id == tenant_id
-            for _, parsed in self._files.values()
-        )
-
     async def _small_files(self, repository: Repository, loaded: LoadedSet) -> None:
         """Everything of the set but its macro files: digest, then a strict decode."""
         for row in loaded.files:
@@ -225,8 +222,7 @@ class _Validation:
                 self._show()
             await asyncio.to_thread(check.finish)
 
-        async with self._slots:
-            await self._guard(check.path, read())
+        await self._guard(check.path, read())
         self._count(check.path, sized=False)
 
     async def _foreign_set(self, repository: Repository, full_set: int, set_id: int) -> None:
@@ -250,14 +246,17 @@ class _Validation:
                     for found, error in await check_foreign_log(self._home.target, below):
                         self._damage(found, error)
                 continue
+            if not pgs and record.checkpoint_lsn > record.start_lsn:
+                text = f"log [{record.start_lsn}, {record.checkpoint_lsn}) was archived, but no file of it is there"
+                self._violation(f"{prefix}/mover_round", 0, "LogGapError", text)
             for table_id, partition_id in sorted(pgs, key=str):
                 if table_id is not None and partition_id is not None:
                     reader = RoundReader(repository, info.round_id, PGKey(table_id, partition_id))
+                    await self._guard(prefix, reader.check_files())
                     await self._guard(prefix, self._log(reader, record.start_lsn, record.checkpoint_lsn))
 
     async def _log(self, reader: RoundReader, start_lsn: int, checkpoint_lsn: int) -> None:
         """Every byte the checkpoint covers, in order, with its chain; what lies behind is decoded with the rest."""
-        await reader.index_records()
         if checkpoint_lsn <= start_lsn:
             return
         async for _ in reader.log(start_lsn, checkpoint_lsn):
@@ -272,14 +271,13 @@ class _Validation:
         await self._each(rest, self._one)
 
     async def _one(self, path: str) -> None:
-        async with self._slots:
-            size = self._files[path][0].size
-            await self._decode(path, pieces(self._home.target, path, size, asyncio.get_running_loop()))
+        size = self._files[path][0].size
+        await self._decode(path, pieces(self._home.target, path, size, asyncio.get_running_loop()))
         self._count(path)
 
     async def _decode(self, path: str, data: bytes | Iterator[bytes]) -> None:
         parsed = parse_path(path)
-        movers = parsed is not None and parsed.tenant_id is not None and self._is_movers(parsed.tenant_id)
+        movers = parsed is not None and parsed.tenant_id is not None and parsed.tenant_id in self._movers
         found = await self._guard(path, asyncio.to_thread(describe, path, data, strict=movers))
         self._count(path)
         if found is not None and not found["ok"]:
@@ -317,19 +315,19 @@ class _Validation:
         return [(path, parsed) for path, (_, parsed) in self._files.items() if path.startswith(prefix + "/")]
 
     async def _each(self, items: Iterable[Any], check: Callable[[Any], Awaitable[None]]) -> None:
-        async with asyncio.TaskGroup() as group:
-            for item in items:
-                group.create_task(_call(check, item))
+        """A few at a time, however many there are; what is no damage, an unreachable destination, ends them all."""
+        remaining = iter(items)
+
+        async def worker() -> None:
+            for item in remaining:
+                await check(item)
+
+        await first_error(*(worker() for _ in range(self._request.concurrency)))
 
     def _show(self) -> None:
-        total = sum(info.size for info, _ in self._files.values())
         self._emit(
-            Progress("validate", self._home.tenant_id, bytes_in=self._report.checked_bytes, bytes_in_total=total)
+            Progress("validate", self._home.tenant_id, bytes_in=self._report.checked_bytes, bytes_in_total=self._total)
         )
-
-
-async def _call(check: Callable[[Any], Awaitable[None]], item: Any) -> None:
-    await check(item)
 
 
 async def _now(work: Callable[[], Any]) -> Any:
