@@ -85,7 +85,8 @@ async def test_every_failure_has_one_form(story):
         (2, ("restore",)),
         (2, ("no-such-command",)),
         (2, ("show", "sets", "--dest", "gopher://x")),
-        (7, ("archivelog", "run", "--source", f"seekdb://{story.site.directory}/nothing-here")),
+        (2, ("archivelog", "run", "--source", f"seekdb://{story.site.directory}/nothing-here")),
+        (7, ("show", "sets", "--dest", f"file://{story.site.directory}/nothing/here")),
     ):
         ran = await mover.run(*arguments)
         assert ran.code == code, str(ran)
