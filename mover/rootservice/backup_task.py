@@ -28,7 +28,6 @@ from mover.store.base import MACRO_BLOCK_SIZE, StoreIdentity
 
 PERSIST_SECONDS = 1.0
 FIRST_TASK_ID = 1
-LOST_TASK = -1  # result of a task whose end nobody noted
 _COLUMNS = {
     "blocks_done": "finish_macro_block_count",
     "blocks_reused": "reused_macro_block_count",
@@ -60,16 +59,6 @@ class BackupTask:
         letter = BackupType(self.info.backup_type).letter
         async with self.session.catalog.begin() as connection:
             await self.lease.guard(connection)
-            # We hold the lease, so whoever left a task unfinished is dead: it must not be shown as running for ever.
-            for table in (backup_task, pg_task):
-                over = {"status": "FINISH", "result": LOST_TASK, "comment": "its coordinator died"}
-                over["end_time"] = now
-                await connection.execute(
-                    update(table)
-                    .where(table.c.tenant_id == self.session.repository.tenant_id)
-                    .where(table.c.status != "FINISH")
-                    .values(**{name: value for name, value in over.items() if name in table.c})
-                )
             row = {**self._keys, "backup_type": letter, "status": "DOING", "result": 0, "comment": "", "pg_count": 1}
             row |= {"partition_count": 1, "owner_epoch": self.lease.epoch, "start_time": now, "end_time": 0}
             # We have the lease: whoever left another task unfinished is dead.
