@@ -147,11 +147,19 @@ class RoundReader:
         )
 
     async def check_files(self) -> None:
-        """Every data file that has an index record is there. Raises IntegrityError naming the first that is not."""
+        """Every data file that has an index record is there, and the first one has the round's kickoff.
+
+        Raises IntegrityError naming the first that is not so. A file of log that lost its end may be the work of a
+        writer that died, which the chain tells; the kickoff is written whole, so a torn one is damaged.
+        """
         records, _, _ = await self.index_records()
         lost = records.keys() - {number for number, _ in await self.data_files()}
         if lost:
             raise self._lost_file(min(lost))
+        first = await self.load(1, None)
+        if first.kickoff is None or first.torn is not None:
+            reason = first.torn.reason if first.torn is not None else "there is none"
+            raise IntegrityError(f"{first.path}: the kickoff of the round is not whole: {reason}", path=first.path)
 
     async def first_lsn(self, file_id: int) -> int | None:
         """LSN of the first log byte in a data file, None when it has none."""
