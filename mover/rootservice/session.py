@@ -88,6 +88,7 @@ async def open_session(
 
             store = open_seekdb(
                 settings.source,
+                user=settings.source_user,
                 password=settings.source_password,
                 offline=settings.offline,
                 cluster_name=settings.cluster_name,

@@ -110,6 +110,7 @@ class SeekdbStore:
 def open_seekdb(
     url: str,
     *,
+    user: str = "root",
     password: str | None = None,
     offline: bool = False,
     cluster_name: str = "seekdb",
@@ -122,6 +123,7 @@ def open_seekdb(
     parameters of these names, for stores that do not have them below ``store/``.
 
     Args:
+        user: who signs in when the URL names nobody.
         password: None takes it from the environment variable MOVER_SOURCE_PASSWORD, else it is empty.
         offline: the engine is stopped (as ``offline=1`` in the URL).
 
@@ -154,7 +156,7 @@ def open_seekdb(
     catalog = None
     if not offline and options.get("offline", "0") in ("0", "", "false", "no"):
         catalog = Catalog(
-            user=options.get("user", "root"),
+            user=options.get("user", user),
             password=os.environ.get(PASSWORD_VARIABLE, "") if password is None else password,
             socket=Path(options["socket"]) if "socket" in options else paths.socket,
             host=options.get("host"),
