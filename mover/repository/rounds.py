@@ -147,15 +147,21 @@ class RoundReader:
         )
 
     async def check_files(self) -> None:
-        """Every data file that has an index record is there, and the first one has the round's kickoff.
+        """Data files and index records belong together, and the first file has the round's kickoff.
 
-        Raises IntegrityError naming the first that is not so. A file of log that lost its end may be the work of a
-        writer that died, which the chain tells; the kickoff is written whole, so a torn one is damaged.
+        Raises IntegrityError naming the first file that is not so. A file of log that lost its end may be the work of
+        a writer that died, which the chain tells; the kickoff is written whole, so a torn one is damaged.
         """
-        records, _, _ = await self.index_records()
+        # An archiver may be at work: files are listed on both sides of the records, so that neither looks lost.
+        before = [number for number, _ in await self.data_files()]
+        records, index_file, _ = await self.index_records()
         lost = records.keys() - {number for number, _ in await self.data_files()}
         if lost:
             raise self._lost_file(min(lost))
+        unrecorded = [number for number in before[:-1] if number not in records]
+        if unrecorded:
+            path = f"{self._index_dir}/{index_file or 1}"
+            raise IntegrityError(f"{path}: closed data file {unrecorded[0]} has no index record", path=path)
         first = await self.load(1, None)
         if first.kickoff is None or first.torn is not None:
             reason = first.torn.reason if first.torn is not None else "there is none"

@@ -277,6 +277,8 @@ async def test_only_what_a_mover_error_can_be_comes_out_of_hostile_lists(tmp_pat
                     await restored(session, tmp_path / "p", preview=True)
                 except MoverError:
                     pass
-                if damaged:
+                # A few bytes behind the last whole record are what a writer that died leaves.
+                torn = damaged[:-1] == whole and ("/data/" in path or "/index/" in path) and "/clog/" in path
+                if damaged not in (b"", whole) and not torn:
                     assert path in await check(session), f"{path} with {len(damaged)} of {len(whole)} bytes"
             await target.put(path, whole)

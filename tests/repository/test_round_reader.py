@@ -280,3 +280,15 @@ async def test_a_data_file_holds_no_more_log_than_its_reader_can(monkeypatch: py
         summaries = [await made.reader.load(number, None) for number, _ in await made.reader.data_files()]
         assert max(summary.input_bytes for summary in summaries) <= 9000
         assert await made.read(0, made.store.end_lsn) == made.store.log_until(0, made.store.end_lsn)
+
+
+async def test_an_index_that_lost_records_is_named() -> None:
+    async with a_round(groups=60) as made:
+        await made.write(chunk=3000, close_every=2, close=False)
+        await made.reader.check_files()
+        path = made.index_file(1)
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) - INDEX_RECORD_SIZE])
+        with pytest.raises(IntegrityError, match="has no index record") as lost:
+            await made.reader.check_files()
+        assert lost.value.where["path"].endswith(f"/index/{PG}/1")
