@@ -95,8 +95,17 @@ archive_round = Table(
 
 
 def default_catalog_url(state_dir: Path, destination: str, cluster_name: str, cluster_id: int) -> str:
-    """The SQLite file that belongs to one destination and cluster, below ``state_dir`` (created, mode 0700)."""
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """The SQLite file that belongs to one destination and cluster, below ``state_dir`` (created, mode 0700).
+
+    Raises ConfigError when that directory cannot be made.
+    """
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigError(
+            f"the state directory {state_dir} cannot be made: {(exc.strerror or 'i/o error').lower()}",
+            hint="name another one with --state-dir",
+        ) from None
     name = hashlib.sha256(f"{destination}|{cluster_name}|{cluster_id}".encode()).hexdigest()[:16]
     return f"sqlite+aiosqlite:///{state_dir / f'catalog-{name}.db'}"
 

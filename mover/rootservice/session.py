@@ -15,7 +15,7 @@ from mover.repository.tree import Repository
 from mover.rootservice.catalog import Catalog, default_catalog_url
 from mover.rootservice.lease import Lease
 from mover.store.base import Store
-from mover.target.url import open_target, redact
+from mover.target.url import FileDestination, open_target, parse_url
 
 
 @dataclass(slots=True)
@@ -42,6 +42,14 @@ class Session:
         return Lease(self.catalog, self.clock, name, ttl=self.settings.lease_ttl, floor=floor)
 
 
+def _place(dest: str) -> str:
+    """Which place a destination URL names, however it is spelled: two spellings must not make two catalogs."""
+    destination = parse_url(dest)
+    if isinstance(destination, FileDestination):
+        return destination.url
+    return f"{destination.endpoint}|{destination.bucket}/{destination.prefix}"
+
+
 @asynccontextmanager
 async def open_catalog(settings: Settings) -> AsyncIterator[Catalog]:
     """The catalog that belongs to the destination and cluster of ``settings``; the destination is not touched.
@@ -51,7 +59,7 @@ async def open_catalog(settings: Settings) -> AsyncIterator[Catalog]:
     if settings.dest is None:
         raise ConfigError("no destination was given", hint="name it with --dest file:///dir or s3://bucket/prefix")
     url = settings.catalog or default_catalog_url(
-        settings.state_dir, redact(settings.dest), settings.cluster_name, settings.cluster_id
+        settings.state_dir, _place(settings.dest), settings.cluster_name, settings.cluster_id
     )
     catalog = await Catalog.open(url)
     try:
