@@ -173,7 +173,7 @@ def test_sizes_in_the_engines_spelling() -> None:
 
 
 def test_the_user_of_the_settings_signs_in_where_the_url_names_nobody(tmp_path: Path) -> None:
-    for directory in ("sstable", "slog", "redo/sys/log_stream/log"):
+    for directory in ("sstable", "slog/sys", "redo/sys/log_stream/log/0", "redo/sys/log_stream/meta/0"):
         (tmp_path / "store" / directory).mkdir(parents=True)
     (tmp_path / "store/sstable/block_file").touch()
     assert "backup_user@" in repr(open_seekdb(f"seekdb://{tmp_path}", user="backup_user").catalog)
