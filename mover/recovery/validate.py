@@ -21,6 +21,7 @@ from mover.media.pg import PGKey
 from mover.recovery.first_error import first_error
 from mover.recovery.foreign import check_foreign_log, check_foreign_set
 from mover.recovery.macro_files import MacroFileCheck, plan_macro_files
+from mover.recovery.presence import missing_of_rounds, missing_of_sets
 from mover.repository.archive_state import load_record, load_rounds
 from mover.repository.pieces import pieces
 from mover.repository.rounds import RoundReader
@@ -166,6 +167,8 @@ class _Validation:
         infos = await self._guard(
             repository.layout.tenant_data_backup_info(repository.tenant_id), load_infos(repository)
         )
+        if repository.strict:
+            self._missing(missing_of_sets(repository.layout, repository.tenant_id, self._paths(), infos or ()))
         wanted = self._request.set_id
         checks: dict[str, MacroFileCheck] = {}
         for info in complete(infos or ()):
@@ -234,7 +237,10 @@ class _Validation:
 
     async def _rounds(self, repository: Repository) -> None:
         path = repository.layout.tenant_clog_backup_info(repository.tenant_id)
-        for info in await self._guard(path, load_rounds(repository)) or ():
+        rounds = await self._guard(path, load_rounds(repository)) or ()
+        if repository.strict:
+            self._missing(missing_of_rounds(repository.layout, repository.tenant_id, self._paths(), rounds))
+        for info in rounds:
             self._report.checked_rounds.append(info.round_id)
             self._emit(Phase("validate", "round", str(info.round_id)))
             prefix = repository.layout.round_dir(repository.tenant_id, info.round_id)
@@ -277,7 +283,10 @@ class _Validation:
 
     async def _decode(self, path: str, data: bytes | Iterator[bytes]) -> None:
         parsed = parse_path(path)
-        movers = parsed is not None and parsed.tenant_id is not None and parsed.tenant_id in self._movers
+        # Files of the whole cluster are mover's when any tenant is.
+        movers = parsed is not None and (
+            parsed.tenant_id in self._movers if parsed.tenant_id is not None else bool(self._movers)
+        )
         found = await self._guard(path, asyncio.to_thread(describe, path, data, strict=movers))
         self._count(path)
         if found is not None and not found["ok"]:
@@ -303,6 +312,13 @@ class _Validation:
         found = Violation(path, offset, kind, message)
         if found not in self._report.violations:
             self._report.violations.append(found)
+
+    def _missing(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            self._violation(path, 0, "TargetNotFound", f"{path} is missing, but what was written after it is there")
+
+    def _paths(self) -> dict[str, MediaPath | None]:
+        return {path: parsed for path, (_, parsed) in self._files.items()}
 
     def _count(self, path: str, *, sized: bool = True) -> None:
         if path not in self._checked:
