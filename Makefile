@@ -4,6 +4,7 @@
 #   make test    all tests, and the kernel's once more without the native extension
 #   make lint    ruff and mypy
 #   make soak    the long sweeps
+#   make bench   throughput beside other tools, into build/bench (some minutes; `make bench-peers` first)
 #   make build   the environment and the extension only
 #   make clean   removes what was built; .venv too
 #
@@ -18,7 +19,7 @@ PYTEST := $(BIN)/python -m pytest
 NATIVE_SOURCES := setup.py $(wildcard _native/*.pyx _native/*.pxd _native/*.h _native/xxh3_avx2.c)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint soak build clean
+.PHONY: demo test lint soak bench bench-peers bench-sink build clean
 
 demo: build
 	$(BIN)/python -m mover demo
@@ -34,6 +35,24 @@ lint: build
 
 soak: build
 	$(PYTEST) -m soak
+
+# BENCH_SIZE, BENCH_PAIRS and BENCH_DIR (a disk to measure) may be given. S3 is measured against our own sink.
+BENCH_SIZE ?= 1GiB
+BENCH_PAIRS ?= 5
+BENCH_DIR ?= build/bench/destination
+
+bench: build bench-sink
+	BENCH_SIZE=$(BENCH_SIZE) BENCH_PAIRS=$(BENCH_PAIRS) BENCH_DIR=$(abspath $(BENCH_DIR)) bench/run $(abspath $(BIN)/mover)
+
+# What mover is compared with, in an environment of its own; what can not be had here is named and left out.
+bench-peers:
+	PYTHON="$(PYTHON)" bench/install-peers .venv-peers
+
+bench-sink: build/bench/s3-sink
+
+build/bench/s3-sink: bench/sink.c
+	@mkdir -p $(@D)
+	$(CC) -O2 -Wall -Wextra -std=gnu11 -pthread -o $@ $<
 
 build: $(STAMPS)/installed
 
@@ -54,5 +73,5 @@ $(STAMPS)/installed: $(STAMPS)/venv pyproject.toml $(NATIVE_SOURCES)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist mover.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-peers build dist mover.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -f mover/_native/*.so

@@ -23,7 +23,7 @@ LAYERS = [
     {"datapath"},
     {"executor", "recovery"},
     {"rootservice"},
-    {"cli", "demo", "__main__"},
+    {"cli", "demo", "bench", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -66,6 +66,9 @@ def test_the_commands_are_the_ones_that_work():
         "show tasks",
         "show jobs",
         "config show",
+        "bench kernel",
+        "bench target",
+        "bench pipeline",
     }
 
 
@@ -80,7 +83,7 @@ def test_every_command_explains_itself(mover, path):
     assert "..." not in out.split("Global options")[0]
 
 
-@pytest.mark.parametrize("group", [(), ("backup",), ("archivelog",), ("show",), ("config",)])
+@pytest.mark.parametrize("group", [(), ("backup",), ("archivelog",), ("show",), ("config",), ("bench",)])
 def test_a_group_alone_shows_its_help_and_fails(mover, group):
     status, out, err = mover(*group)
     assert (status, out) == (2, "")
@@ -125,6 +128,9 @@ def test_usage_error_on_stderr_or_as_json(mover):
         ["--config", "/nonexistent.toml", "show", "sets"],
         ["--concurrency", "many", "show", "sets", "--dest", "file:///tmp/x"],
         ["sweep"],
+        ["bench", "target"],
+        ["bench", "target", "--dest", "file:///tmp/x", "--size", "big"],
+        ["bench", "kernel", "--pairs", "0"],
         ["--json"],
     ],
 )

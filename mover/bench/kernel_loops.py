@@ -1,0 +1,120 @@
+"""The loops of ``mover bench kernel``: each makes a call that is repeated over the same bytes, on one thread."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import xxhash
+
+from mover import kernel
+from mover.bench.data import blocks
+from mover.bench.log_data import palf_log
+from mover.datapath.compression import Compression
+from mover.datapath.framing import frame_block
+from mover.kernel.macroblock import MACROBLOCK_BYTES
+from mover.store.seekdb.blocks import BlockFile, block_image
+
+_LOG_BYTES = 4 << 20
+
+
+class Loop(NamedTuple):
+    """``call`` handles ``size`` bytes."""
+
+    size: int
+    call: Callable[[], object]
+
+
+def make_loop(name: str, source: Path) -> Loop:
+    """The loop of a name in ``LOOPS`` or ``PEER_LOOPS``; ``source`` is a block file of at least 8 blocks."""
+    return (LOOPS | PEER_LOOPS)[name](source)
+
+
+def _block(kind: str) -> memoryview:
+    return memoryview(bytearray(next(blocks(kind, 1))))
+
+
+def _over_block(function: Callable[[memoryview], object]) -> Callable[[Path], Loop]:
+    def make(_source: Path) -> Loop:
+        data = _block("incompressible")
+        return Loop(len(data), lambda: function(data))
+
+    return make
+
+
+def _codec(kind: str, compress: Callable[[bytes], bytes]) -> Callable[[Path], Loop]:
+    def make(_source: Path) -> Loop:
+        data = bytes(_block(kind))
+        return Loop(len(data), lambda: compress(data))
+
+    return make
+
+
+def _zstd_decompress(_source: Path) -> Loop:
+    stored = kernel.zstd_compress(bytes(_block("rows")), 1)
+    return Loop(MACROBLOCK_BYTES, lambda: kernel.zstd_decompress(stored, MACROBLOCK_BYTES))
+
+
+def _palf_walk(_source: Path) -> Loop:
+    log = palf_log(_LOG_BYTES)
+    if kernel.palf_walk(log, 0).end_lsn != len(log):
+        raise ValueError("the log made for this benchmark does not verify")
+    return Loop(len(log), lambda: kernel.palf_walk(log, 0))
+
+
+def _frame(kind: str, compression: str) -> Callable[[Path], Loop]:
+    def make(_source: Path) -> Loop:
+        block, policy = _block(kind), Compression.parse(compression)
+        identity = block_image(0, block).identity
+        return Loop(len(block), lambda: frame_block(identity, block, policy, lambda _digest: False))
+
+    return make
+
+
+def _verify_and_digest(source: Path) -> Loop:
+    """What every block goes through: read, the engine's checksum, our digest."""
+    file, slab = BlockFile(source), memoryview(mmap.mmap(-1, MACROBLOCK_BYTES))
+    count = file.block_count()
+
+    def call() -> None:
+        for index in range(count):
+            file.read_into(index, slab)
+            if not kernel.macroblock_check(slab).ok:
+                raise ValueError(f"block {index} made for this benchmark does not verify")
+            kernel.xxh3_128(slab)
+
+    return Loop(count * MACROBLOCK_BYTES, call)
+
+
+def _read_and_xxh3(source: Path) -> Loop:
+    """The least that anybody who looks at the bytes does: a plain read and one fast digest of another library."""
+    fd, slab = os.open(source, os.O_RDONLY), memoryview(mmap.mmap(-1, MACROBLOCK_BYTES))
+    count = os.fstat(fd).st_size // MACROBLOCK_BYTES
+
+    def call() -> None:
+        for index in range(count):
+            os.preadv(fd, [slab], index * MACROBLOCK_BYTES)
+            xxhash.xxh3_128_digest(slab)
+
+    return Loop(count * MACROBLOCK_BYTES, call)
+
+
+LOOPS: dict[str, Callable[[Path], Loop]] = {
+    "ob_crc64": _over_block(kernel.ob_crc64),
+    "xxh3_128": _over_block(kernel.xxh3_128),
+    "macroblock_check": _over_block(kernel.macroblock_check),
+    "palf_walk": _palf_walk,
+    "zstd -1, rows": _codec("rows", lambda data: kernel.zstd_compress(data, -1)),
+    "zstd 1, rows": _codec("rows", lambda data: kernel.zstd_compress(data, 1)),
+    "zstd 3, rows": _codec("rows", lambda data: kernel.zstd_compress(data, 3)),
+    "zstd decompress, rows": _zstd_decompress,
+    "lz4, rows": _codec("rows", kernel.lz4_compress),
+    "frame, engine, auto": _frame("engine", "auto"),
+    "frame, rows, zstd:1": _frame("rows", "zstd:1"),
+    "read, verify, digest": _verify_and_digest,
+}
+PEER_LOOPS: dict[str, Callable[[Path], Loop]] = {"read, xxh3_128 of the xxhash package": _read_and_xxh3}
+SOURCE_BLOCKS = 8

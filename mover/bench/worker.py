@@ -1,0 +1,169 @@
+"""mover's side of a comparison, as a process: ``python -m mover.bench.worker REPORT JOB`` with a JSON job.
+
+The destination is in the environment (``MOVER_BENCH_DEST``), because a URL may hold a key and a command line can be
+read by others. The report says when the work itself began: what went before is the start of Python.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import mmap
+import os
+import resource
+import sys
+import time
+from collections import deque
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from mover.datapath.compression import Compression
+from mover.datapath.packer import MacroFiles
+from mover.datapath.pipeline import PackCounters, pack_blocks
+from mover.datapath.slabs import SlabPool
+from mover.errors import IntegrityError, MoverError
+from mover.store.base import CapturedBlock, Slab
+from mover.store.seekdb.blocks import BlockImage, BlockReader
+from mover.target.base import Target
+from mover.target.url import open_target
+
+DEST = "MOVER_BENCH_DEST"
+_CHUNK = 4 << 20
+_READ_AHEAD = 4  # as a capture
+
+
+class Ready:
+    """The moment when the work begins, and what the process had cost until then."""
+
+    def __init__(self) -> None:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        self.facts = {"ready_at": time.monotonic(), "ready_cpu_seconds": used.ru_utime + used.ru_stime}
+
+
+def repeat(job: dict[str, Any]) -> dict[str, Any]:
+    """A loop of the kernel for about ``seconds``."""
+    from mover.bench.kernel_loops import make_loop
+
+    loop = make_loop(job["loop"], Path(job["source"]))
+    loop.call()
+    ready, calls = Ready(), 0
+    ends = time.monotonic() + job["seconds"]
+    while calls == 0 or time.monotonic() < ends:
+        loop.call()
+        calls += 1
+    return {"bytes_in": calls * loop.size, **ready.facts}
+
+
+async def upload(job: dict[str, Any], target: Target) -> dict[str, Any]:
+    """One large file through the destination's writer, as it is; the next piece is read while one is written."""
+    ready = Ready()
+    buffers = deque(memoryview(mmap.mmap(-1, _CHUNK)) for _ in range(2))
+    fd = os.open(job["source"], os.O_RDONLY)
+    size, at = os.fstat(fd).st_size, 0
+    try:
+        writer = await target.create("file")
+        reading = asyncio.create_task(asyncio.to_thread(os.preadv, fd, [buffers[0]], at))
+        while at < size:
+            count = await reading
+            if not count:
+                raise MoverError(f"{job['source']} shrank while it was read")
+            at += count
+            full = buffers[0]
+            buffers.rotate(1)
+            reading = asyncio.create_task(asyncio.to_thread(os.preadv, fd, [buffers[0]], at))
+            await writer.write(full[:count])
+        await reading
+        info = await writer.commit()
+    finally:
+        os.close(fd)
+    return {"bytes_in": size, "bytes_out": info.size, **ready.facts}
+
+
+async def pack(job: dict[str, Any], target: Target) -> dict[str, Any]:
+    """A block file through the pipeline of a backup: read, verify, digest, compress or keep, frame, write, publish."""
+    ready = Ready()
+    pool = SlabPool(job["memory"])
+    counters = PackCounters()
+
+    def count(now: PackCounters) -> None:
+        counters.read_bytes, counters.output_bytes = now.read_bytes, now.output_bytes
+
+    reader = BlockReader(Path(job["source"]))
+    try:
+        with ThreadPoolExecutor(job["workers"], thread_name_prefix="mover-kernel") as threads:
+            await pack_blocks(
+                _blocks(reader, pool),
+                MacroFiles(target, lambda sub: f"macro_block_1.{sub}", 1, threads=threads),
+                compression=Compression.parse(job["compression"]),
+                previous={},
+                threads=threads,
+                # As a backup does: reading and writing hold slabs too.
+                depth=max(1, min(pool.capacity - 2, job["workers"] * 2 + job["concurrency"])),
+                progress=count,
+            )
+    finally:
+        await reader.aclose()
+    return {"bytes_in": counters.read_bytes, "bytes_out": counters.output_bytes, **ready.facts}
+
+
+async def _blocks(reader: BlockReader, pool: SlabPool) -> AsyncGenerator[CapturedBlock, None]:
+    """Every block of the file, a few being read ahead; the slabs of a consumer that gave up die with this process."""
+    pending: deque[tuple[Slab, asyncio.Task[BlockImage]]] = deque()
+    for index in range(reader.file.block_count()):
+        if len(pending) == min(_READ_AHEAD, pool.capacity // 2):
+            yield await _next(pending)
+        slab = await pool.acquire()
+        pending.append((slab, asyncio.create_task(reader.read(index, slab.buffer))))
+    while pending:
+        yield await _next(pending)
+
+
+async def _next(pending: deque[tuple[Slab, asyncio.Task[BlockImage]]]) -> CapturedBlock:
+    slab, reading = pending.popleft()
+    image = await reading
+    if not image.ok:
+        raise IntegrityError(f"block {image.identity.block_index} made for this benchmark is damaged: {image.reason}")
+    return CapturedBlock(image.identity, slab)
+
+
+async def clean(_job: dict[str, Any], target: Target) -> dict[str, Any]:
+    """Remove what is below the destination."""
+    paths = [info.path async for info in target.list("")]
+    for path in paths:
+        await target.delete(path)
+    return {}
+
+
+_ON_A_TARGET = {"upload": upload, "pack": pack, "clean": clean}
+
+
+async def _run(job: dict[str, Any]) -> dict[str, Any]:
+    target = await open_target(os.environ[DEST], concurrency=job["concurrency"], part_size=job["part_size"])
+    try:
+        return await _ON_A_TARGET[job["do"]](job, target)
+    finally:
+        await target.aclose()
+
+
+def main(report: str, text: str) -> int:
+    """The exit status. What went wrong is said on stderr, without secrets."""
+    job = json.loads(text)
+    try:
+        if job["do"] == "repeat":
+            facts = repeat(job)
+        else:
+            import uvloop
+
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                facts = runner.run(_run(job))
+    except MoverError as error:
+        os.write(2, f"{error}\n".encode())
+        return error.exit_code
+    Path(report).write_text(json.dumps(facts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,48 @@
+"""The data that is measured with: valid for the engine's checks, of the stated ratios, the same each time."""
+
+import pytest
+
+from mover.bench.data import KINDS, blocks, write_block_file
+from mover.bench.log_data import palf_log
+from mover.datapath.compression import Compression
+from mover.errors import ConfigError
+from mover.kernel import PALF_START_ACCUM, macroblock_check, palf_walk, zstd_compress
+from mover.kernel.macroblock import KIND_SSTABLE_DATA, MACROBLOCK_BYTES
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high"), [("incompressible", 1.0, 1.01), ("engine", 0.94, 0.96), ("rows", 0.36, 0.44)]
+)
+def test_ratios(kind, low, high):
+    block = next(blocks(kind, 1))
+    assert low <= len(zstd_compress(block, 1)) / len(block) <= high
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_are_valid_distinct_and_repeatable(kind):
+    two = list(blocks(kind, 2))
+    assert two == list(blocks(kind, 2))
+    assert two[0] != two[1]
+    for block in two:
+        header = macroblock_check(block)
+        assert (len(block), header.kind, header.ok) == (MACROBLOCK_BYTES, KIND_SSTABLE_DATA, True)
+        assert header.used_length == MACROBLOCK_BYTES
+
+
+def test_auto_keeps_what_the_engine_compressed():
+    kept = {kind: not Compression.parse("auto").promising(memoryview(next(blocks(kind, 1)))) for kind in KINDS}
+    assert kept == {"incompressible": True, "engine": True, "rows": False}
+
+
+def test_an_unknown_kind(tmp_path):
+    with pytest.raises(ConfigError, match="no blocks of kind 'x'"):
+        write_block_file(tmp_path / "b", "x", 1)
+
+
+def test_the_log_verifies_from_its_start():
+    log = palf_log(300_000)
+    walk = palf_walk(log, 0, accum=PALF_START_ACCUM, log_id=1)
+    assert walk.end_lsn == len(log) >= 300_000
+    damaged = bytearray(log)
+    damaged[-1] ^= 1
+    assert palf_walk(bytes(damaged), 0).end_lsn < len(log)
