@@ -15,6 +15,7 @@ from mover.errors import IntegrityError, LogGapError
 from mover.media.archive import TornTail, parse_block_meta
 from mover.media.archive_index import ArchiveIndexRecord, scan_index_file
 from mover.media.pg import PGKey
+from mover.repository.archive_state import load_record
 from mover.repository.log_file import DataFileSummary, LogRun, check_run, summarize
 from mover.repository.tree import Repository, name_file
 from mover.store.base import LogCursor
@@ -154,11 +155,15 @@ class RoundReader:
         """
         # An archiver may be at work: files are listed on both sides of the records, so that neither looks lost.
         before = [number for number, _ in await self.data_files()]
+        # One that signed off has closed every file; the next one signs on before it makes another.
+        record = await load_record(self._repository, self._round)
+        signed_off = record is not None and not record.holder and record.gap is None and record.checkpoint_scn > 0
         records, index_file, _ = await self.index_records()
         lost = records.keys() - {number for number, _ in await self.data_files()}
         if lost:
             raise self._lost_file(min(lost))
-        unrecorded = [number for number in before[:-1] if number not in records]
+        closed = before if signed_off else before[:-1]
+        unrecorded = [number for number in closed if number not in records]
         if unrecorded:
             path = f"{self._index_dir}/{index_file or 1}"
             raise IntegrityError(f"{path}: closed data file {unrecorded[0]} has no index record", path=path)
