@@ -22,6 +22,7 @@ from mover.errors import MoverError
 
 _TICK = 0.02  # seconds between two looks at the memory
 _LAST_WORDS = 500
+_PURE = "MOVER_PURE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Sample:
         return (self.cpu_seconds - self.start_cpu_seconds * steady) / (self.bytes_in / 1e9)
 
 
-def run_pipe(stages: Sequence[Stage], *, bytes_in: int, report: Path | None = None, timeout: float = 900.0) -> Sample:
+def run_pipe(stages: Sequence[Stage], *, bytes_in: int, report: Path | None = None, timeout: float = 3600.0) -> Sample:
     """Run the stages, each one's stdout being the next one's stdin, to their end.
 
     Args:
@@ -103,6 +104,8 @@ def run_pipe(stages: Sequence[Stage], *, bytes_in: int, report: Path | None = No
 
 
 def _start(stages: Sequence[Stage], processes: list[subprocess.Popen[bytes]], words: int) -> None:
+    # What mover is told is not for its peers: it may hold a password or keys.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MOVER_") or name == _PURE}
     upstream = os.open(os.devnull, os.O_RDONLY)
     try:
         for number, stage in enumerate(stages, 1):
@@ -113,7 +116,7 @@ def _start(stages: Sequence[Stage], processes: list[subprocess.Popen[bytes]], wo
                     stdin=upstream,
                     stdout=subprocess.DEVNULL if last else subprocess.PIPE,
                     stderr=words,
-                    env=os.environ | dict(stage.environment) | dict(stage.secrets),
+                    env=inherited | dict(stage.environment) | dict(stage.secrets),
                     start_new_session=True,
                 )
             except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import secrets
@@ -21,7 +22,7 @@ from mover.bench.measure import Sample, Stage, run_pipe
 from mover.bench.peers import Peers, Upload
 from mover.errors import ConfigError, MoverError
 from mover.kernel.macroblock import MACROBLOCK_BYTES
-from mover.target.url import FileDestination, parse_url
+from mover.target.url import FileDestination, open_target, parse_url
 
 _MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - a directory of its own is made in it
 _LEVELS = (1, 3)
@@ -114,7 +115,7 @@ class _Place:
             raise ConfigError("no dest is given", hint="Say --dest URL, or set MOVER_DEST.")
         self._options = options
         self._peers = peers
-        self._url = options.dest
+        self.url = options.dest
         self._run = f"mover-bench-{secrets.token_hex(4)}"
         self._count = 0
         parsed = parse_url(options.dest)
@@ -203,7 +204,7 @@ class _Place:
     def _fresh(self, scratch: Path) -> Iterator[str]:
         """A prefix that nobody used, emptied behind its user. Not measured."""
         self._count += 1
-        head, mark, query = self._url.partition("?")
+        head, mark, query = self.url.partition("?")
         url = f"{head.rstrip('/')}/{self._run}/{self._count}{mark}{query}"
         try:
             if self._directory is not None:
@@ -253,16 +254,23 @@ class _Place:
 
             return Side(name, run, goal)
 
-        return [side(name, goal, make) for name, goal, make in entries if make(upload(self._url))]
+        return [side(name, goal, make) for name, goal, make in entries if make(upload(self.url))]
 
 
 @contextmanager
 def _place(options: Options, peers: Peers) -> Iterator[_Place]:
     place = _Place(options, peers)
+    asyncio.run(_reach(place.url))
     try:
         yield place
     finally:
         place.close()
+
+
+async def _reach(url: str) -> None:
+    """Prove that the destination is there, before time goes into data for it. Raises what ``open_target`` does."""
+    target = await open_target(url, create=False)
+    await target.aclose()
 
 
 def _work(scratch: Path, job: dict[str, Any], environment: dict[str, str], dest: str | None = None) -> Sample:

@@ -136,12 +136,12 @@ def test_every_loop_makes_a_call(tmp_path):
         assert loop.size > 0
 
 
-def test_a_destination_that_is_not_there_is_an_error(capsys, tmp_path):
-    (tmp_path / "file").write_text("")
-    status = app.run(["bench", "target", "--dest", f"file://{tmp_path / 'file' / 'x'}", "--size", "2MiB", "--json"])
+def test_a_destination_that_is_not_there_is_unreachable(capsys, tmp_path):
+    status = app.run(["bench", "target", "--dest", f"file://{tmp_path / 'x'}", "--size", "2MiB", "--json"])
     out, _ = capsys.readouterr()
-    assert status == 1
-    assert "error" in json.loads(out)
+    assert status == 7
+    assert json.loads(out)["error"]["kind"] == "UnreachableError"
+    assert not (tmp_path / "x").exists()
     assert list((tmp_path / "scratch").iterdir()) == []
 
 

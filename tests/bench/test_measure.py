@@ -95,6 +95,14 @@ def test_a_stage_that_hangs_is_killed_with_what_it_started(tmp_path):
         pytest.fail("the child of the stage is still there")
 
 
+def test_settings_of_mover_are_not_for_peers(monkeypatch, tmp_path):
+    monkeypatch.setenv("MOVER_SOURCE_PASSWORD", "TOPSECRET")
+    monkeypatch.setenv("MOVER_PURE", "1")
+    code = "import os, sys; open(sys.argv[1], 'w').write(' '.join(n for n in os.environ if n.startswith('MOVER_')))"
+    run_pipe([Stage([sys.executable, "-c", code, str(tmp_path / "names")])], bytes_in=1)
+    assert (tmp_path / "names").read_text() == "MOVER_PURE"
+
+
 def test_secrets_are_passed_and_not_shown(tmp_path):
     stage = Stage(
         [sys.executable, "-c", "import os, sys; open(sys.argv[1], 'w').write(os.environ['KEY'])", str(tmp_path / "k")],
