@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from mover.errors import IntegrityError
+from mover.errors import FormatError, IntegrityError, LogGapError
 from mover.media.archive_info import ArchiveRound, ArchiveStatus
 from mover.recovery.plan import Hole, Recoverable, RoundSpan, SetSpan, recoverable
 from mover.repository.archive_state import load_record, load_rounds
+from mover.repository.rounds import RoundReader, archived_pgs
 from mover.repository.sets import complete, load_facts, load_infos
 from mover.repository.tree import Repository
 
@@ -45,10 +46,7 @@ async def windows(repository: Repository) -> Recoverable:
 async def _span(repository: Repository, info: ArchiveRound) -> RoundSpan:
     record = await load_record(repository, info.round_id)
     if record is None:
-        # Not mover's: the info file has time but no position, so nothing can be promised.
-        return RoundSpan(
-            info.round_id, ArchiveStatus(info.status).name, 0, info.start_ts * 1000, 0, info.start_ts * 1000
-        )
+        return await _span_of_log(repository, info)
     return RoundSpan(
         round_id=info.round_id,
         status=ArchiveStatus(info.status).name,
@@ -58,3 +56,26 @@ async def _span(repository: Repository, info: ArchiveRound) -> RoundSpan:
         checkpoint_scn=record.checkpoint_scn or record.start_scn,
         gap=record.gap.reason if record.gap else "",
     )
+
+
+async def _span_of_log(repository: Repository, info: ArchiveRound) -> RoundSpan:
+    """A round that lost mover's record: its log says itself how far it reaches. Nothing for log that is not PALF."""
+    status, start_scn = ArchiveStatus(info.status).name, info.start_ts * 1000
+    for pg in await archived_pgs(repository, info.round_id):
+        reader = RoundReader(repository, info.round_id, pg)
+        try:
+            tail = await reader.tail()
+            files = [number for number, _ in await reader.data_files()]
+            first = None
+            for number in files:
+                first = await reader.first_lsn(number)
+                if first is not None:
+                    break
+        except (FormatError, LogGapError):
+            continue
+        if tail.cursor is not None and first is not None:
+            return RoundSpan(
+                info.round_id, status, first, start_scn, tail.cursor.lsn, max(start_scn, tail.cursor.scn or 0)
+            )
+    # The info file has time but no position, so nothing can be promised.
+    return RoundSpan(info.round_id, status, 0, start_scn, 0, start_scn)

@@ -73,7 +73,8 @@ def summarize(file_id: int, path: str, data: bytes, accum: int | None, pg: PGKey
     first_id = last_id = min_ts = max_ts = checkpoint = epoch = 0
     for block in scanned.blocks:
         checkpoint = max(checkpoint, block.meta.max_checkpoint_ts)
-        if (found := block.kickoff()) is not None:
+        # A kickoff stands at the start of a file; looking for one decompresses the block.
+        if block.offset == 0 and (found := block.kickoff()) is not None:
             kickoff = found
             continue
         made, accum, first = _runs_of_block(block, path, accum, pg, runs[-1].cursor if runs else None)

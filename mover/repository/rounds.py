@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from mover.errors import IntegrityError, LogGapError
 from mover.media.archive import TornTail, parse_block_meta
-from mover.media.archive_index import ArchiveIndexRecord, scan_index_file
+from mover.media.archive_index import INDEX_RECORD_SIZE, ArchiveIndexRecord, scan_index_file
+from mover.media.layout import FileKind
 from mover.media.pg import PGKey
 from mover.repository.archive_state import load_record
 from mover.repository.log_file import DataFileSummary, LogRun, check_run, summarize
@@ -65,8 +66,10 @@ class RoundReader:
         for number, info in files:
             data = await self._repository.target.get(info.path)
             scanned = scan_index_file(data)
-            torn = scanned.bad_offset is not None
-            if torn and (number != files[-1][0] or len(data) - (scanned.bad_offset or 0) >= 144):
+            rest = data[scanned.bad_offset :] if scanned.bad_offset is not None else b""
+            # A writer that died leaves a short record, or after a power cut one whose bytes never came.
+            torn = number == files[-1][0] and (len(rest) < INDEX_RECORD_SIZE or not any(rest))
+            if rest and not torn:
                 raise IntegrityError(
                     f"{info.path}: {scanned.reason}", path=info.path, offset=scanned.bad_offset, pg=str(self._pg)
                 )
@@ -285,3 +288,13 @@ class RoundReader:
             path=summary.path,
             offset=summary.torn.offset if summary.torn is not None else None,
         )
+
+
+async def archived_pgs(repository: Repository, round_id: int) -> list[PGKey]:
+    """The PGs that have data files in a round, from their paths."""
+    found = set()
+    async for file in repository.files(repository.layout.round_dir(repository.tenant_id, round_id)):
+        parsed = repository.layout.parse(file.path)
+        if parsed is not None and parsed.kind is FileKind.ARCHIVE_DATA and parsed.table_id is not None:
+            found.add(PGKey(parsed.table_id, parsed.partition_id or 0))
+    return sorted(found)

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mover.clock import Clock
@@ -95,6 +96,13 @@ class Lease:
 
         Raises PreconditionError (-9036) naming the holder when somebody alive has it.
         """
+        try:
+            return await self._acquire()
+        except IntegrityError:
+            # Somebody else inserted the very first row at the same moment: now there is one to look at.
+            return await self._acquire()
+
+    async def _acquire(self) -> int:
         began = self.clock.monotonic()
         now = self.clock.now_us()
         expires = now + int(self.ttl * 1_000_000)

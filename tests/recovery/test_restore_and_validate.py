@@ -31,6 +31,7 @@ from mover.kernel import palf_walk
 from mover.media.layout import FileKind, parse_path
 from mover.recovery.restore import RestoreRequest, cut_run, restore
 from mover.recovery.validate import ValidateRequest, validate
+from mover.recovery.windows import windows
 from mover.repository.rounds import RoundReader
 from mover.rootservice import archive, backup
 from mover.rootservice.session import Session
@@ -282,3 +283,16 @@ async def test_only_what_a_mover_error_can_be_comes_out_of_hostile_lists(tmp_pat
                 if damaged not in (b"", whole) and not torn:
                     assert path in await check(session), f"{path} with {len(damaged)} of {len(whole)} bytes"
             await target.put(path, whole)
+
+
+async def test_a_round_that_lost_movers_record_restores_from_what_its_log_says(tmp_path: Path) -> None:
+    async with a_tree(tmp_path) as (session, _store):
+        before = (await windows(session.repository)).windows
+        record = session.repository.layout.round_record(1, 1)
+        await target_of(session).delete(record)
+        assert [(w.from_scn, w.until_scn, w.sets) for w in (await windows(session.repository)).windows] == [
+            (w.from_scn, w.until_scn, w.sets) for w in before
+        ]
+        report = await restored(session, tmp_path / "into")
+        assert report.log_end_scn == before[-1].until_scn
+        assert record in await check(session)

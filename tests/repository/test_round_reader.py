@@ -179,6 +179,18 @@ async def test_an_index_torn_at_every_byte_of_the_last_record_is_written_again()
                 break
 
 
+async def test_a_last_index_record_whose_bytes_never_came_is_written_again() -> None:
+    async with a_round(groups=8) as made:
+        await made.write(chunk=700, close_every=3)
+        path = made.index_file(1)
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-INDEX_RECORD_SIZE] + bytes(INDEX_RECORD_SIZE))  # the power failed: length, no data
+        made.store.write_log(3)
+        await made.write(chunk=700)
+        assert path.read_bytes()[: len(whole)] == whole
+        assert await made.read(0, made.store.end_lsn) == made.store.log_until(0, made.store.end_lsn)
+
+
 @pytest.mark.parametrize("kept", [0, 1, 143])
 async def test_an_index_file_whose_only_record_is_torn_does_not_stop_the_archive(kept: int) -> None:
     async with a_round(groups=4) as made:

@@ -117,3 +117,14 @@ def test_blocks_and_extents_must_fit(tmp_path: Path) -> None:
     builder.close()
     with pytest.raises(PreconditionError, match="closed"):
         builder.write_block(2, b"x")
+
+
+def test_what_a_restore_that_died_left_is_cleared_away(tmp_path: Path) -> None:
+    died = StoreBuilder(tmp_path / "t", 4 * MACRO_BLOCK_SIZE)
+    died.write_file(StoreFile("slog/sys/1", 10, ((0, b"x"),)))
+    with pytest.raises(PreconditionError, match="another restore"):
+        StoreBuilder(tmp_path / "t", 4 * MACRO_BLOCK_SIZE)
+    died.close()  # the lock ends as it does with the process
+    again = StoreBuilder(tmp_path / "t", 4 * MACRO_BLOCK_SIZE)
+    assert not (tmp_path / "t/store.partial/slog/sys/1").exists()
+    again.close()

@@ -292,12 +292,15 @@ class MemoryLog:
         if cursor.lsn < oldest:
             raise LogGapError(f"log [{cursor.lsn}, {oldest}) was recycled", from_lsn=cursor.lsn, until_lsn=oldest)
         file_id, inside = divmod(cursor.lsn, store.palf_file)
-        until = min(store.end_lsn, (file_id + 1) * store.palf_file, cursor.lsn + limit)
-        data = store.log_until(cursor.lsn, until)
-        walk = palf_walk(
-            data, cursor.lsn, accum=cursor.accum, log_id=None if cursor.log_id is None else cursor.log_id + 1
-        )
-        assert walk.group_count, walk.reason
+        next_id = None if cursor.log_id is None else cursor.log_id + 1
+        last = min(store.end_lsn, (file_id + 1) * store.palf_file)
+        while True:
+            data = store.log_until(cursor.lsn, min(last, cursor.lsn + limit))
+            walk = palf_walk(data, cursor.lsn, accum=cursor.accum, log_id=next_id)
+            if walk.group_count:
+                break
+            assert cursor.lsn + limit < last, walk.reason
+            limit *= 2  # at least one group, however large it is
         header = None
         if inside == 0:
             header = palf_block_header_build(PalfBlockHeader(0, cursor.lsn, walk.min_scn, 0, file_id))

@@ -6,7 +6,9 @@ engine can never boot half a store. The engine makes every other directory (run,
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 from pathlib import Path, PurePosixPath
 
 from mover.errors import FormatError, IntegrityError, PreconditionError
@@ -41,11 +43,13 @@ class StoreBuilder:
         self.block_count = block_file_size // MACRO_BLOCK_SIZE
         self.check_target(self.target)
         self._root = self.target / _PARTIAL
+        self._root_fd: int | None = None
         self._fd: int | None = None
         self._log_fd: int | None = None
         self._log_file = -1
         self._next_lsn: int | None = None
         self.target.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+        self._root_fd = self._claim()
         for directory in ("sstable", SLOG_SYS, "slog/server", PALF_LOG, PALF_META):
             self._make_directories(PurePosixPath(directory))
         self._fd = self._create(self._root / BLOCK_FILE)
@@ -53,9 +57,9 @@ class StoreBuilder:
 
     @staticmethod
     def check_target(target: Path) -> None:
-        """Raise PreconditionError unless ``target`` is absent or an empty directory."""
+        """Raise PreconditionError unless ``target`` is absent, empty, or has only what a dead restore left."""
         try:
-            busy = next(target.iterdir(), None)
+            busy = next((found for found in target.iterdir() if found.name != _PARTIAL), None)
         except FileNotFoundError:
             return
         except NotADirectoryError:
@@ -169,15 +173,40 @@ class StoreBuilder:
         self._root.rename(store)
         _fsync_directory(self.target)
         _fsync_directory(self.target.parent)
+        self.close()
         return store
 
     def close(self) -> None:
         """Close what is open, leaving ``store.partial`` behind when :meth:`finish` was not reached. Idempotent."""
-        for name in ("_fd", "_log_fd"):
+        for name in ("_fd", "_log_fd", "_root_fd"):
             fd = getattr(self, name)
             setattr(self, name, None)
             if fd is not None:
                 os.close(fd)
+
+    def _claim(self) -> int:
+        """Make ``store.partial`` ours, after removing what a restore that died left in it.
+
+        The lock is on the directory itself, so it ends with the process and leaves no file in the store.
+        """
+        self._root.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
+        fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for found in self._root.iterdir():
+                if found.is_dir() and not found.is_symlink():
+                    shutil.rmtree(found)
+                else:
+                    found.unlink()
+        except BlockingIOError:
+            os.close(fd)
+            raise PreconditionError(
+                f"another restore is writing into {self.target}", hint="wait for it, or name another directory"
+            ) from None
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
     def _close_log_file(self) -> None:
         if self._log_fd is not None:
