@@ -4,6 +4,7 @@
 #   make test    all tests, and the kernel's once more without the native extension
 #   make lint    ruff and mypy
 #   make soak    the long sweeps
+#   make fuzz    the property tests with new examples every time, many of them
 #   make bench   throughput beside other tools, into build/bench (some minutes; `make bench-peers` first)
 #   make build   the environment and the extension only
 #   make clean   removes what was built; .venv too
@@ -19,7 +20,7 @@ PYTEST := $(BIN)/python -m pytest
 NATIVE_SOURCES := setup.py $(wildcard _native/*.pyx _native/*.pxd _native/*.h _native/xxh3_avx2.c)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint soak bench bench-peers bench-sink build clean
+.PHONY: demo test lint soak bench bench-peers bench-sink build clean fuzz
 
 demo: build
 	$(BIN)/python -m mover demo
@@ -35,6 +36,9 @@ lint: build
 
 soak: build
 	$(PYTEST) -m soak
+
+fuzz: build
+	MOVER_HYPOTHESIS=fuzz $(PYTEST) --timeout 0 tests/kernel tests/media tests/format tests/datapath tests/repository tests/recovery
 
 # BENCH_SIZE, BENCH_PAIRS and BENCH_DIR (a disk to measure) may be given. S3 is measured against our own sink.
 BENCH_SIZE ?= 1GiB
