@@ -7,11 +7,9 @@ import pytest
 import pytest_asyncio
 
 from mover.errors import LogGapError, MoverError, TargetNotFound
-from mover.media.layout import Layout, parse_path
+from mover.media.layout import parse_path
 from mover.recovery.restore import RestoreRequest, restore
 from mover.recovery.validate import ValidateRequest, validate
-from mover.repository.tree import Repository
-from mover.target.url import open_target
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
 
@@ -26,11 +24,8 @@ def copy(file_story):
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def repository(copy):
-    target = await open_target(copy.mover.settings["dest"], create=False)
-    try:
-        yield Repository(target, Layout("seekdb", 1), 1)
-    finally:
-        await target.aclose()
+    async with copy.repository() as opened:
+        yield opened
 
 
 def _files(site):

@@ -21,7 +21,7 @@ class Rounds:
 
     async def run(self, count):
         await self.site.archive()
-        self.load.pause = 0.005
+        self.load.pause = 0.02
         self.load.start()
         try:
             for number in range(count):

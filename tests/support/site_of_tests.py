@@ -9,12 +9,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import engine_load
 from mover_process import Background, Mover
 from polling import until
 
+from mover.media.layout import Layout
+from mover.repository.tree import Repository
 from mover.store.seekdb.server import SeekdbServer
+from mover.target.url import open_target
 
 Options = dict[str, Any]
 
@@ -97,6 +101,19 @@ class Site:
     async def window(self) -> dict[str, Any]:
         """The newest recoverable window."""
         return (await self.mover.ok("show", "windows"))["windows"][-1]
+
+    @asynccontextmanager
+    async def repository(self) -> AsyncIterator[Repository]:
+        """The destination from inside the tests: for looking at it more often than a process can be started."""
+        dest = self.mover.settings["dest"]
+        if keys := self.mover.environment:
+            names = {"access_id": "AWS_ACCESS_KEY_ID", "access_key": "AWS_SECRET_ACCESS_KEY"}
+            dest += "".join(f"&{option}={quote(keys[name], safe='')}" for option, name in names.items())
+        target = await open_target(dest, create=False)
+        try:
+            yield Repository(target, Layout("seekdb", 1), 1)
+        finally:
+            await target.aclose()
 
     # --- restore ----------------------------------------------------------------------------------------------------
 
