@@ -32,7 +32,7 @@ def _files(site):
 
 
 def _remains(site, set_id):
-    """Files that only the backup ``set_id`` wrote. Unfinished writes have names that nobody reads: a sweep is theirs."""
+    """Files that only the backup ``set_id`` wrote. Unfinished writes have names nobody reads: a sweep is theirs."""
     own = (f"/backup_{set_id}/", f"/macro_block_{set_id}.", f"/macro_block_index_{set_id}")
     return [path for path in _files(site) if ".tmp." not in path and any(name in path for name in own)]
 
