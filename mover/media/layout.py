@@ -257,7 +257,7 @@ def is_safe_relative(path: str) -> bool:
 
 
 _PREFIX = re.compile(rf"(?P<root>.*/)?(?P<name>[^/]+)/{_NUMBER}/incarnation_{INCARNATION}/(?P<rest>.+)", re.DOTALL)
-_TEMPORARY = re.compile(r".*\.tmp(\.[0-9]+)?", re.DOTALL)
+_TEMPORARY = re.compile(r".*\.tmp(\.[0-9]+(\.[0-9a-f]+)?)?", re.DOTALL)
 
 _N = r"(?:0|[1-9][0-9]{0,19})"
 _SET = rf"backup_set_(?P<full_set>{_N})(?:_(?:full|inc)_[0-9]{{8}})?"

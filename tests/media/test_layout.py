@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mover.errors import ConfigError
 from mover.media.layout import FileKind, Layout, is_safe_relative, parse_path
 from mover.media.pg import PGKey
+from mover.target.paths import temporary_name
 
 number = st.integers(0, 2**63 - 1)
 LAYOUT = Layout("ob1", 3)
@@ -121,3 +122,9 @@ def test_any_text_is_either_a_path_of_the_tree_or_not(text: str) -> None:
     assert parse_path(text) is None
     found = parse_path(f"ob1/3/incarnation_1/{text}")
     assert found is None or found.kind is not None
+
+
+def test_every_unfinished_name_that_a_destination_makes_is_temporary() -> None:
+    for _ in range(50):
+        found = parse_path(temporary_name("c/1/incarnation_1/1/data/backup_set_1/data/7/0/major_data/macro_block_1.0"))
+        assert found is not None and found.kind is FileKind.TEMPORARY
