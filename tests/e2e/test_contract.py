@@ -41,7 +41,7 @@ async def test_backup_and_sets(story):
         assert shown["status"] in {"COMPLETED", "RUNNING", "FAILED", "DELETING"}
 
 
-async def test_archivelog_status(story):
+async def test_archivelog_status(file_story):
     keys = {
         "round": int,
         "tenant_id": int,
@@ -52,14 +52,14 @@ async def test_archivelog_status(story):
         "checkpoint_lsn": int,
         "lag_seconds": float,
     }
-    answer = await story.site.mover.ok("archivelog", "status")
+    answer = await file_story.site.mover.ok("archivelog", "status")
     assert answer["rounds"]
     for found in answer["rounds"]:
         _has(found, keys)
 
 
-async def test_windows(story):
-    answer = await story.site.mover.ok("show", "windows")
+async def test_windows(file_story):
+    answer = await file_story.site.mover.ok("show", "windows")
     keys = {"tenant_id": int, "from": _TIME, "until": _TIME, "from_scn": int, "until_scn": int, "sets": list}
     assert answer["windows"] and answer["holes"]
     for window in answer["windows"]:
@@ -68,8 +68,8 @@ async def test_windows(story):
         _has(hole, {"tenant_id": int, "from": _TIME, "until": _TIME, "reason": str})
 
 
-async def test_restore_and_validate(story):
-    mover, target = story.site.mover, story.site.new_target()
+async def test_restore_and_validate(file_story):
+    mover, target = file_story.site.mover, file_story.site.new_target()
     preview = await mover.ok("restore", "--target", target, "--preview")
     _has(preview, {"target": str, "until_scn": int, "set": int, "log_disk_size": str, "engine_command": list})
     assert preview["engine_command"][:2] == ["seekdb", f"--base-dir={target}"]
@@ -77,16 +77,16 @@ async def test_restore_and_validate(story):
     _has(report, {"ok": bool, "checked_files": int, "checked_bytes": int, "violations": list})
 
 
-async def test_every_failure_has_one_form(story):
-    mover = story.site.mover
+async def test_every_failure_has_one_form(file_story):
+    mover = file_story.site.mover
     for code, arguments in (
-        (4, ("restore", "--target", story.site.new_target(), "--until-scn", 1)),
+        (4, ("restore", "--target", file_story.site.new_target(), "--until-scn", 1)),
         (4, ("validate", "--set", 999)),
         (2, ("restore",)),
         (2, ("no-such-command",)),
         (2, ("show", "sets", "--dest", "gopher://x")),
-        (2, ("archivelog", "run", "--source", f"seekdb://{story.site.directory}/nothing-here")),
-        (7, ("show", "sets", "--dest", f"file://{story.site.directory}/nothing/here")),
+        (2, ("archivelog", "run", "--source", f"seekdb://{file_story.site.directory}/nothing-here")),
+        (7, ("show", "sets", "--dest", f"file://{file_story.site.directory}/nothing/here")),
     ):
         ran = await mover.run(*arguments)
         assert ran.code == code, str(ran)
@@ -96,11 +96,11 @@ async def test_every_failure_has_one_form(story):
         assert not first.istitle() and not ran.error["message"].endswith("."), first
 
 
-async def test_a_stream_is_json_lines(story):
-    archiver = await story.site.archive()
-    await story.marks.write(1)
-    await story.site.archived(story.marks.scns[story.marks.last])
-    await story.site.stop_archiver()
+async def test_a_stream_is_json_lines(file_story):
+    archiver = await file_story.site.archive()
+    await file_story.marks.write(1)
+    await file_story.site.archived(file_story.marks.scns[file_story.marks.last])
+    await file_story.site.stop_archiver()
     lines = archiver.so_far().lines
     assert lines[-1]["type"] == "result" and lines[-1]["status"] == "DOING"
     assert {"archive_progress"} <= {line["type"] for line in lines}

@@ -65,7 +65,7 @@ async def no_archiver_is_left(story):
 async def test_an_archiver_that_is_killed_loses_nothing(story, load):
     site = story.site
     rng = random.Random(5)
-    for _ in range(4 if site.kind == "file" else 2):
+    for _ in range(4 if site.kind == "file" else 1):
         archiver = await site.archive()
         await load.until(rng.randint(1, 40))
         if rng.random() < 0.7:
@@ -82,16 +82,16 @@ async def test_an_archiver_that_is_killed_loses_nothing(story, load):
         await check(copy.options, committed, row_bytes=load.row_bytes)
 
 
-async def test_a_second_archiver_is_refused(story, tmp_path):
-    site = story.site
+async def test_a_second_archiver_is_refused(file_story, tmp_path):
+    site = file_story.site
     await site.archive()
     await site.archived(await site.scn())
     for second in (site.mover, site.mover.but(tmp_path / "elsewhere")):
         ran = await second.run("archivelog", "run", "--until-caught-up")
         assert ran.code == 4, str(ran)
     # The first one did not notice.
-    await story.marks.write(1)
-    await site.archived(story.marks.scns[story.marks.last])
+    await file_story.marks.write(1)
+    await site.archived(file_story.marks.scns[file_story.marks.last])
     await site.stop_archiver()
 
 
@@ -165,8 +165,8 @@ async def test_a_restore_that_is_terminated_leaves_the_directory_as_it_was(file_
     shutil.rmtree(target)
 
 
-async def test_nothing_is_lost_with_the_catalog(story):
-    site = story.site
+async def test_nothing_is_lost_with_the_catalog(file_story):
+    site = file_story.site
     before = await site.mover.ok("show", "sets")
     windows = await site.mover.ok("show", "windows")
     shutil.rmtree(site.mover.directory / "state")
@@ -178,15 +178,15 @@ async def test_nothing_is_lost_with_the_catalog(story):
     assert made["backup_set_id"] == max(found["backup_set_id"] for found in before["sets"]) + 1
 
 
-async def test_an_engine_that_is_killed(story):
+async def test_an_engine_that_is_killed(file_story):
     """The archiver says that the source is gone or waits for it; with the engine back it goes on without a hole."""
-    site = story.site
+    site = file_story.site
     archiver = await site.archive()
-    await story.marks.write(5)
+    await file_story.marks.write(5)
     await site.server.kill()
     await site.server.start(boot_seconds=120)
-    await story.marks.write(5)
-    scn = story.marks.scns[story.marks.last]
+    await file_story.marks.write(5)
+    scn = file_story.marks.scns[file_story.marks.last]
 
     async def archived():
         if not archiver.running:
