@@ -26,7 +26,7 @@ from mover.datapath.slabs import SlabPool
 from mover.errors import IntegrityError, MoverError
 from mover.store.base import CapturedBlock, Slab
 from mover.store.seekdb.blocks import BlockImage, BlockReader
-from mover.target.base import Target
+from mover.target.base import BytesPart, Target
 from mover.target.url import open_target
 
 DEST = "MOVER_BENCH_DEST"
@@ -73,7 +73,7 @@ async def upload(job: dict[str, Any], target: Target) -> dict[str, Any]:
             full = buffers[0]
             buffers.rotate(1)
             reading = asyncio.create_task(asyncio.to_thread(os.preadv, fd, [buffers[0]], at))
-            await writer.write(full[:count])
+            await writer.write(BytesPart(full[:count]))
         await reading
         info = await writer.commit()
     finally:
@@ -125,7 +125,7 @@ async def _next(pending: deque[tuple[Slab, asyncio.Task[BlockImage]]]) -> Captur
     image = await reading
     if not image.ok:
         raise IntegrityError(f"block {image.identity.block_index} made for this benchmark is damaged: {image.reason}")
-    return CapturedBlock(image.identity, slab)
+    return CapturedBlock(image.identity, slab, image.digest)
 
 
 async def clean(_job: dict[str, Any], target: Target) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from mover.kernel import Xxh3_128
 from mover.media.frames import end_mark
 from mover.media.macro import MAX_BLOCKS_PER_FILE
 from mover.repository.placement import Placement, WrittenFile
-from mover.target.base import Target, Writer
+from mover.target.base import BytesPart, Target, Writer
 
 
 class MacroFiles:
@@ -84,7 +84,7 @@ class MacroFiles:
         try:
             for piece in pieces:
                 if len(piece):
-                    await self._writer.write(piece)
+                    await self._writer.write(BytesPart(piece))
                     self._offset += len(piece)
         finally:
             # Also on failure: the pieces are views of slabs that somebody else gets next.

@@ -79,10 +79,11 @@ class BlockIdentity:
 
 @dataclass(slots=True)
 class CapturedBlock:
-    """A block that was read and whose engine checksum was verified. The receiver releases the slab."""
+    """A block that was read, and verified and digested while it was read. The receiver releases the slab."""
 
     identity: BlockIdentity
     slab: Slab
+    digest: bytes  # XXH3-128 of ``data``
 
     @property
     def data(self) -> memoryview:

@@ -26,6 +26,8 @@ class Capabilities:
     append: bool  # files can grow in place, durably (NFS and local files)
     conditional_put: bool  # put(if_absent=True) is atomic at the destination, not check-then-put
     device_type: str  # OceanBase's name of the device: "FILE", "OSS", "COS", ours: "S3"
+    min_part: int = 0  # bytes of every part of a large file but the last
+    max_parts: int = 1 << 30  # parts of a large file
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +39,39 @@ class ObjectInfo:
     modified_us: int
 
 
+class Part(Protocol):
+    """A run of bytes of a large file, in memory that is lent: whoever sends it gives it back."""
+
+    @property
+    def data(self) -> memoryview:
+        """The bytes. They do not change before ``release``."""
+        ...
+
+    def release(self) -> None:
+        """Give the memory back. Once only."""
+        ...
+
+
+class BytesPart:
+    """Bytes of the heap as a :class:`Part`: what is small, and what tests write."""
+
+    def __init__(self, data: Buffer) -> None:
+        self.data = memoryview(data).cast("B")
+
+    def release(self) -> None:
+        """Nothing is lent."""
+
+
 class Writer(Protocol):
     """A large file being written front to back. Nothing is visible under its name before ``commit`` returns."""
 
-    async def write(self, data: Buffer) -> None:
-        """Append bytes. The buffer may be reused by the caller as soon as this returns."""
+    async def write(self, part: Part) -> None:
+        """Take the next bytes of the file, and ``part`` with them: the writer releases it, whatever becomes of it.
+
+        Returns when the destination has room for another one, which may be long before these bytes are there; what
+        goes wrong with them is raised by a later call. Every part but the last has at least ``min_part`` bytes. Parts
+        whose memory, length and place in the file are multiples of 4096 go out without a copy.
+        """
         ...
 
     async def commit(self) -> ObjectInfo:
@@ -89,6 +119,14 @@ class Target(Protocol):
         """Exactly ``length`` bytes from ``start`` (to the end when None). Raises TargetNotFound.
 
         A file that ends earlier than ``start + length`` is a TargetError that says so, never a short result.
+        """
+        ...
+
+    async def read_into(self, path: str, start: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` with the bytes from ``start`` on: ``get`` for large pieces, without an object for each.
+
+        Raises TargetNotFound; a file that ends earlier is a TargetError. Also when it is cancelled, nothing writes into
+        ``buffer`` any more once this returns.
         """
         ...
 

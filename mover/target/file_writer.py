@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 from mover.errors import TargetError, TargetExists
-from mover.target.base import Buffer, ObjectInfo
+from mover.target.base import ObjectInfo, Part
 from mover.target.paths import temporary_name
 from mover.target.tree import FileHandle, Tree, info_of, write_all
 
@@ -59,9 +59,14 @@ class FileWriter:
         await self._run(self._open, "create", self._path)
         self._state = "open"
 
-    async def write(self, data: Buffer) -> None:
+    async def write(self, part: Part) -> None:
+        try:
+            await self._append(part.data)
+        finally:
+            part.release()
+
+    async def _append(self, view: memoryview) -> None:
         self._require_open("write")
-        view = memoryview(data).cast("B")
         try:
             while view:
                 if self._filled == 0 and len(view) >= ALIGNMENT and _is_aligned(view):

@@ -112,6 +112,9 @@ class FileTarget:
         check_path(path)
         return await self._run(lambda: tree.fresh(lambda: _read(tree, path, start, length)), "read", path)
 
+    async def read_into(self, path: str, start: int, buffer: memoryview) -> None:
+        buffer[:] = await self.get(path, start, len(buffer))
+
     async def stream(
         self, path: str, start: int = 0, length: int | None = None, chunk: int = 4 << 20
     ) -> AsyncIterator[bytes]:

@@ -35,7 +35,11 @@ class S3Target:
         self.destination = destination
         profile = destination.profile
         self.capabilities = Capabilities(
-            append=False, conditional_put=profile.conditional_put, device_type=profile.device_type
+            append=False,
+            conditional_put=profile.conditional_put,
+            device_type=profile.device_type,
+            min_part=profile.min_part,
+            max_parts=profile.max_parts,
         )
         self._client = S3Client(destination, clock=clock, attempts=attempts)
         self._buffers: list[bytearray] = []
@@ -82,6 +86,9 @@ class S3Target:
                 raise _short(path, start, length, size)
             return b""
         return await self._fetch(path, start, length, None)
+
+    async def read_into(self, path: str, start: int, buffer: memoryview) -> None:
+        buffer[:] = await self.get(path, start, len(buffer))
 
     async def stream(
         self, path: str, start: int = 0, length: int | None = None, chunk: int = 4 << 20

@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from mover.errors import MoverError, TargetError, TargetExists
-from mover.target.base import Buffer, ObjectInfo
+from mover.target.base import ObjectInfo, Part
 from mover.target.profiles import Profile
 from mover.target.s3_client import Digest, S3Client
 from mover.target.s3_put import confirm_parts, etag_of, head, new_nonce, nonce_of, put_whole, taken
@@ -52,9 +52,14 @@ class S3Writer:
         self._error: BaseException | None = None
         self._state = "open"
 
-    async def write(self, data: Buffer) -> None:
+    async def write(self, part: Part) -> None:
+        try:
+            await self._append(part.data)
+        finally:
+            part.release()
+
+    async def _append(self, view: memoryview) -> None:
         self._require_open("write")
-        view = memoryview(data).cast("B")
         try:
             while view:
                 if self._filled == len(self._buffer):

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
-from mover.target.base import Buffer, Capabilities, ObjectInfo, Target, Writer
+from mover.target.base import Buffer, Capabilities, ObjectInfo, Part, Target, Writer
 
 
 @dataclass(slots=True)
@@ -58,6 +58,11 @@ class StatsTarget:
         self.stats.bytes_read += len(data)
         return data
 
+    async def read_into(self, path: str, start: int, buffer: memoryview) -> None:
+        with _counted(self.stats, "read_into"):
+            await self.inner.read_into(path, start, buffer)
+        self.stats.bytes_read += len(buffer)
+
     async def stream(
         self, path: str, start: int = 0, length: int | None = None, chunk: int = 4 << 20
     ) -> AsyncIterator[bytes]:
@@ -100,10 +105,11 @@ class _StatsWriter:
         self._inner = inner
         self._stats = stats
 
-    async def write(self, data: Buffer) -> None:
+    async def write(self, part: Part) -> None:
+        size = len(part.data)  # released when it comes back
         with _counted(self._stats, "write"):
-            await self._inner.write(data)
-        self._stats.bytes_written += memoryview(data).nbytes
+            await self._inner.write(part)
+        self._stats.bytes_written += size
 
     async def commit(self) -> ObjectInfo:
         with _counted(self._stats, "commit"):

@@ -63,7 +63,7 @@ class Work:
                     index, block = step
                     slab = await self.pool.acquire()
                     slab.buffer[: len(block)] = block
-                    yield CapturedBlock(identify(index, block), slab)
+                    yield CapturedBlock(identify(index, block), slab, xxh3_128(block))
                 else:
                     assert isinstance(step, UnchangedBlock)
                     yield step

@@ -99,18 +99,18 @@ def test_spool_gives_back_what_it_got_from_memory_or_disk(tmp_path: Path, memory
     spool = Spool(tmp_path, memory)
     contents = [bytes([65 + i]) * (10 + i) for i in range(6)]
     for i, content in enumerate(contents):
-        spool.add(BlockIdentity(i, 7, len(content)), memoryview(content))
+        spool.add(BlockIdentity(i, 7, len(content)), bytes([i]), memoryview(content))
     assert len(spool) == 6
     assert spool.bytes_held == sum(map(len, contents))
     assert list(tmp_path.iterdir()) == [], "the overflow file has no name"
     buffer = memoryview(bytearray(100))
     for i, content in enumerate(contents):
-        identity = spool.read_into(i, buffer)
-        assert identity.block_index == i
+        identity, digest = spool.read_into(i, buffer)
+        assert (identity.block_index, digest) == (i, bytes([i]))
         assert bytes(buffer[: identity.used_length]) == content
     spool.close()
     assert len(spool) == 0
-    spool.add(BlockIdentity(1, 7, 3), memoryview(b"abc"))
+    spool.add(BlockIdentity(1, 7, 3), b"d", memoryview(b"abc"))
     spool.read_into(0, buffer)
     assert bytes(buffer[:3]) == b"abc"
     spool.close()
@@ -119,7 +119,7 @@ def test_spool_gives_back_what_it_got_from_memory_or_disk(tmp_path: Path, memory
 def test_spool_without_room_is_a_source_error(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "missing", 0)
     with pytest.raises(SourceError, match="cannot spool"):
-        spool.add(BlockIdentity(1, 7, 3), memoryview(b"abc"))
+        spool.add(BlockIdentity(1, 7, 3), b"d", memoryview(b"abc"))
 
 
 def test_image_map_tells_content_apart() -> None:

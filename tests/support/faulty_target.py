@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from mover.errors import UnreachableError
-from mover.target.base import Buffer, Capabilities, ObjectInfo, Target, Writer
+from mover.target.base import Buffer, Capabilities, ObjectInfo, Part, Target, Writer
 
 
 class FaultyTarget:
@@ -77,6 +77,10 @@ class FaultyTarget:
         self._alive()
         return await self.inner.get(path, start, length)
 
+    async def read_into(self, path: str, start: int, buffer: memoryview) -> None:
+        self._alive()
+        await self.inner.read_into(path, start, buffer)
+
     async def stream(
         self, path: str, start: int = 0, length: int | None = None, chunk: int = 4 << 20
     ) -> AsyncIterator[bytes]:
@@ -108,9 +112,9 @@ class _FaultyWriter:
         self._inner = inner
         self._path = path
 
-    async def write(self, data: Buffer) -> None:
+    async def write(self, part: Part) -> None:
         dies = self._target._before(f"write {self._path}")
-        await self._inner.write(data)
+        await self._inner.write(part)
         self._target._behind(dies)
 
     async def commit(self) -> ObjectInfo:

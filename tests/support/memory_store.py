@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from palf_log import LogWriter, crc
 
 from mover.errors import LogGapError, PreconditionError, SourceError
-from mover.kernel import macroblock_check, palf_walk
+from mover.kernel import macroblock_check, palf_walk, xxh3_128
 from mover.kernel.palf import PalfBlockHeader, palf_block_header_build
 from mover.media.pg import PGKey
 from mover.store.base import (
@@ -242,7 +242,7 @@ class MemoryCapture:
             return UnchangedBlock(identity)
         slab = await self._slabs.acquire()
         slab.buffer[: len(block)] = block
-        return CapturedBlock(identity, slab)
+        return CapturedBlock(identity, slab, xxh3_128(slab.buffer[: identity.used_length]))
 
     @property
     def result(self) -> CaptureResult:

@@ -188,8 +188,9 @@ class Mover:
 
 
 def _checked(ran: Ran) -> Ran:
-    """No ending of a command may be a traceback, whatever else it is."""
-    assert "Traceback" not in ran.err and '"InternalError"' not in ran.out, str(ran)
+    """No ending of a command may be a traceback, unless debugging was asked for, and none a defect."""
+    assert '"InternalError"' not in ran.out, str(ran)
+    assert "Traceback" not in ran.err or "debug" in ran.arguments, str(ran)
     return ran
 
 

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from mover.errors import TargetError, TargetExists, TargetNotFound
+from mover.target.base import BytesPart
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -47,7 +48,7 @@ async def paths(target, prefix):
 async def write_file(target, path, *pieces):
     writer = await target.create(path)
     for piece in pieces:
-        await writer.write(piece)
+        await writer.write(BytesPart(piece))
     return await writer.commit()
 
 
@@ -246,7 +247,7 @@ async def test_the_caller_may_reuse_its_buffer(target, base):
     view = memoryview(slab)
     for fill in range(12):
         view[:] = bytes([fill]) * len(view)
-        await writer.write(view[: len(view) - fill])
+        await writer.write(BytesPart(view[: len(view) - fill]))
         view[:] = b"\xff" * len(view)
     await writer.commit()
     expected = b"".join(bytes([fill]) * ((2 << 20) - fill) for fill in range(12))
@@ -268,7 +269,7 @@ async def test_big_file_in_many_parts(target, base, unfinished):
 async def test_nothing_is_visible_before_commit(target, base):
     writer = await target.create(f"{base}/dir/f")
     for _ in range(4):
-        await writer.write(bytes(5 << 20))
+        await writer.write(BytesPart(bytes(5 << 20)))
         assert await target.stat(f"{base}/dir/f") is None
         assert await paths(target, f"{base}/") == []
     await writer.commit()
@@ -287,7 +288,7 @@ async def test_create_on_a_taken_name(target, base, unfinished):
 @pytest.mark.parametrize("size", [10, 12 << 20])
 async def test_a_name_taken_before_commit_is_not_replaced(target, base, unfinished, size):
     writer = await target.create(f"{base}/f")
-    await writer.write(bytes(size))
+    await writer.write(BytesPart(bytes(size)))
     await target.put(f"{base}/f", b"published")
     with pytest.raises(TargetExists):
         await writer.commit()
@@ -300,21 +301,21 @@ async def test_a_name_taken_before_commit_is_not_replaced(target, base, unfinish
 @pytest.mark.parametrize("size", [0, 10, 20 << 20])
 async def test_abort_leaves_nothing(target, base, unfinished, size):
     writer = await target.create(f"{base}/f")
-    await writer.write(bytes(size))
+    await writer.write(BytesPart(bytes(size)))
     await writer.abort()
     await writer.abort()
     assert await target.stat(f"{base}/f") is None
     assert await paths(target, f"{base}/") == []
     assert await unfinished() == []
     with pytest.raises(TargetError):
-        await writer.write(b"x")
+        await writer.write(BytesPart(b"x"))
     with pytest.raises(TargetError):
         await writer.commit()
 
 
 async def test_abort_after_commit_keeps_the_file(target, base):
     writer = await target.create(f"{base}/f")
-    await writer.write(b"kept")
+    await writer.write(BytesPart(b"kept"))
     await writer.commit()
     await writer.abort()
     assert await target.get(f"{base}/f") == b"kept"
@@ -331,7 +332,7 @@ async def test_cancel_anywhere_then_abort_leaves_nothing(target, base, unfinishe
         writer = await target.create(f"{base}/f")
         try:
             for _ in range(8):
-                await writer.write(os.urandom(3 << 20))
+                await writer.write(BytesPart(os.urandom(3 << 20)))
             await writer.commit()
             finished = True
         except BaseException:
@@ -352,7 +353,7 @@ async def test_several_writers_at_once(target, base):
     writers = [await target.create(f"{base}/{n}") for n in range(6)]
     for at in range(0, 11 << 20, 1 << 20):
         for writer, content in zip(writers, contents, strict=True):
-            await asyncio.wait_for(writer.write(content[at : at + (1 << 20)]), 60)
+            await asyncio.wait_for(writer.write(BytesPart(content[at : at + (1 << 20)])), 60)
     await asyncio.gather(*(writer.commit() for writer in writers))
     for n, content in enumerate(contents):
         assert await target.get(f"{base}/{n}") == content

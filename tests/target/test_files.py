@@ -13,6 +13,7 @@ import pytest
 
 from mover.errors import OB_MOUNT_FILE_NOT_VALID, MountError, TargetError, TargetExists, UnreachableError
 from mover.target import file_writer, tree
+from mover.target.base import BytesPart
 from mover.target.files import FileTarget
 from mover.target.paths import is_temporary
 from mover.target.url import open_target
@@ -144,7 +145,7 @@ async def test_a_full_disk(tmp_path):
         writer = await target.create("big")
         with pytest.raises(TargetError, match="no space is left") as caught:
             for _ in range(8):
-                await writer.write(bytes(4 << 20))
+                await writer.write(BytesPart(bytes(4 << 20)))
             await writer.commit()
         assert caught.value.hint
         with pytest.raises(TargetError):  # not a second chance: some of the bytes are lost
@@ -172,7 +173,7 @@ async def test_a_mount_lost_during_a_run(tmp_path, what):
         await target.put("before", b"x")
         await target.append("log", 0, b"x")
         open_writer = await target.create("open")
-        await open_writer.write(bytes(1 << 20))
+        await open_writer.write(BytesPart(bytes(1 << 20)))
         full_writer = await target.create("full")
         await target.check()
         command = ["umount", "-l", mount] if what == "unmounted" else ["mount", "-t", "tmpfs", "tmpfs", mount]
@@ -181,7 +182,7 @@ async def test_a_mount_lost_during_a_run(tmp_path, what):
 
             async def fill():
                 for _ in range(4):
-                    await full_writer.write(bytes(4 << 20))
+                    await full_writer.write(BytesPart(bytes(4 << 20)))
                 await full_writer.commit()
 
             for call in (
@@ -350,7 +351,7 @@ async def test_publishing_without_renameat2(target, monkeypatch, why):
         monkeypatch.setattr(tree.os, "link", link_twice)
     await target.put("f", b"one", if_absent=True)
     writer = await target.create("g")
-    await writer.write(b"two")
+    await writer.write(BytesPart(b"two"))
     await writer.commit()
     assert sorted(os.listdir(target.path)) == ["f", "g"]
     monkeypatch.undo()
@@ -373,7 +374,7 @@ async def test_without_o_direct(target, monkeypatch):
 
     monkeypatch.setattr(tree.os, "open", open_refuses)
     writer = await target.create("f")
-    await writer.write(content)
+    await writer.write(BytesPart(content))
     await writer.commit()
     monkeypatch.undo()
     assert await target.get("f") == content
@@ -387,7 +388,7 @@ async def test_without_o_direct(target, monkeypatch):
 
     monkeypatch.setattr(tree.os, "pwrite", write_refuses)
     writer = await target.create("g")
-    await writer.write(content)
+    await writer.write(BytesPart(content))
     await writer.commit()
     monkeypatch.undo()
     assert await target.get("g") == content
@@ -395,7 +396,7 @@ async def test_without_o_direct(target, monkeypatch):
 
 async def test_a_size_that_differs_after_fsync_is_not_published(target, monkeypatch):
     writer = await target.create("f")
-    await writer.write(bytes(100_000))
+    await writer.write(BytesPart(bytes(100_000)))
     real = os.fsync
 
     def lose(fd):
@@ -442,7 +443,7 @@ async def test_no_descriptor_is_left_open(tmp_path):
         await anext(pieces)
         await pieces.aclose()
         writer = await target.create(f"w{n}")
-        await writer.write(b"x")
+        await writer.write(BytesPart(b"x"))
         await (writer.commit() if n % 2 else writer.abort())
     await target.aclose()
     await target.aclose()
@@ -455,6 +456,7 @@ async def test_no_descriptor_is_left_open(tmp_path):
 
 CRASH = """
 import asyncio, os, signal, sys
+from mover.target.base import BytesPart
 from mover.target import tree, file_writer
 from mover.target.url import open_target
 
@@ -478,7 +480,7 @@ async def main():
     await target.put("dir/small", b"s" * 1000)
     writer = await target.create("dir/large")
     for _ in range(3):
-        await writer.write(b"l" * (3 << 20))
+        await writer.write(BytesPart(b"l" * (3 << 20)))
     await writer.commit()
     await target.put("dir/small", b"S" * 1000)
     await target.put("dir/new", b"n" * 1000, if_absent=True)

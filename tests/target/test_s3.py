@@ -15,6 +15,7 @@ from fault_proxy import FaultProxy
 from mover.clock import SystemClock
 from mover.errors import ConfigError, TargetError, TargetExists, TargetNotFound, UnreachableError
 from mover.target import s3_client, s3_writer
+from mover.target.base import BytesPart
 from mover.target.profiles import PROFILES
 from mover.target.s3 import S3Target
 from mover.target.s3_writer import part_size
@@ -69,7 +70,7 @@ async def write_parts(target, path, count=3):
     writer = await target.create(path)
     try:
         for n in range(count):
-            await writer.write(bytes([n]) * (5 * MIB))
+            await writer.write(BytesPart(bytes([n]) * (5 * MIB)))
         return await writer.commit()
     except BaseException:
         await writer.abort()
@@ -197,7 +198,7 @@ async def test_cancel_does_not_wait_for_a_store_that_hangs(store, proxy, monkeyp
     monkeypatch.setattr("mover.target.s3_writer.ABORT_SECONDS", 0.2)
     writer = await store.create("f")
     for _ in range(3):
-        await writer.write(bytes(5 * MIB))
+        await writer.write(BytesPart(bytes(5 * MIB)))
     await _until(lambda: proxy.count("PUT") == 2)
     for method in ("PUT", "POST", "DELETE", "HEAD"):
         proxy.fault("hang", method, times=1000)
@@ -215,7 +216,7 @@ async def test_an_upload_cancelled_while_it_completes_is_removed(store, proxy, u
     """The server carries the request out although nobody waits for it any more."""
     writer = await store.create("f")
     for n in range(3):
-        await writer.write(bytes([n]) * (5 * MIB))
+        await writer.write(BytesPart(bytes([n]) * (5 * MIB)))
     task = asyncio.create_task(writer.commit())
     await _until(lambda: proxy.count("POST", "uploadId=") > 0)
     task.cancel()
@@ -230,7 +231,7 @@ async def test_memory_is_bounded_by_the_parts_under_way(store, proxy):
     """The fifth part is not taken while four are on their way."""
     proxy.fault("hang", "PUT", "partNumber=", times=1000)
     writer = await store.create("f")
-    task = asyncio.create_task(writer.write(bytes(40 * MIB)))
+    task = asyncio.create_task(writer.write(BytesPart(bytes(40 * MIB))))
     await _until(lambda: proxy.count("PUT", "partNumber=") == 4)
     assert not task.done()
     assert len(writer._tasks) == 4
@@ -356,12 +357,13 @@ async def test_more_parts_than_the_store_takes(store, monkeypatch):
     writer = await store.create("f")
     with pytest.raises(TargetError, match="larger than 2 parts"):
         for _ in range(20):
-            await writer.write(bytes(5 * MIB))
+            await writer.write(BytesPart(bytes(5 * MIB)))
     await writer.abort()
 
 
 CRASH = """
 import asyncio, os, signal, sys
+from mover.target.base import BytesPart
 from mover.target import s3_client
 from mover.target.url import open_target
 
@@ -385,7 +387,7 @@ async def main():
     await target.put("small", b"s" * 1000)
     writer = await target.create("large")
     for n in range(3):
-        await writer.write(bytes([n]) * (5 << 20))
+        await writer.write(BytesPart(bytes([n]) * (5 << 20)))
     await writer.commit()
     await target.put("new", b"n" * 1000, if_absent=True)
     print("finished")

@@ -75,7 +75,7 @@ class BlockHeader(NamedTuple):
 
 
 class BlockImage(NamedTuple):
-    """A block that was read whole: what it is, whether its checksum holds, and its digest (all kinds but 1)."""
+    """A block that was read whole: what it is, whether its checksum holds, and the digest of its used bytes if so."""
 
     identity: BlockIdentity
     ok: bool
@@ -114,8 +114,7 @@ def block_image(index: int, block: memoryview) -> BlockImage:
         header.payload_checksum,
         header.data_checksum,
     )
-    digest = b"" if header.kind == KIND_SSTABLE_DATA or not header.ok else xxh3_128(block[: header.used_length])
-    return BlockImage(identity, header.ok, header.reason, digest)
+    return BlockImage(identity, header.ok, header.reason, xxh3_128(block[: header.used_length]) if header.ok else b"")
 
 
 class BlockFile:

@@ -236,7 +236,7 @@ class SeekdbCapture:
             slab.release()
             return None
         tracker.captured(image)
-        return CapturedBlock(image.identity, slab)
+        return CapturedBlock(image.identity, slab, image.digest)
 
     async def _read(self, header: BlockHeader, slab: Slab) -> BlockImage:
         assert self._reader is not None
@@ -247,11 +247,11 @@ class SeekdbCapture:
         for position in range(len(self._spool)):
             slab = await self._slabs.acquire()
             try:
-                identity = await asyncio.to_thread(self._spool.read_into, position, slab.buffer)
+                identity, digest = await asyncio.to_thread(self._spool.read_into, position, slab.buffer)
             except BaseException:
                 slab.release()
                 raise
-            yield CapturedBlock(identity, slab)
+            yield CapturedBlock(identity, slab, digest)
         self._spool.close()
 
     async def _after_sweep(self, estimate: float) -> Marker:

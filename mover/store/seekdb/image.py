@@ -41,7 +41,7 @@ class ImageMap:
 
     def yielded(self, image: BlockImage) -> None:
         """Remember that exactly this content is part of the capture now."""
-        self._set(image.identity, image.digest or identity_mark(image.identity))
+        self._set(image.identity, content_mark(image))
 
     def proven(self, identity: BlockIdentity) -> None:
         """The same for an sstable block that was proven by its header alone."""
@@ -85,6 +85,11 @@ class ImageMap:
     def yielded_blocks(self) -> list[int]:
         """Indexes whose present content was captured."""
         return [index for index, captured in enumerate(self._captured) if captured]
+
+
+def content_mark(image: BlockImage) -> bytes:
+    """The mark of a block that was read."""
+    return identity_mark(image.identity) if image.identity.immutable else image.digest
 
 
 def identity_mark(identity: BlockIdentity) -> bytes:

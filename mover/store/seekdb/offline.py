@@ -109,7 +109,7 @@ class OfflineCapture:
                 slab.release()
                 continue
             live.add(header.block_index)
-            yield CapturedBlock(image.identity, slab)
+            yield CapturedBlock(image.identity, slab, image.digest)
         await asyncio.to_thread(self._finish, live, damaged, before)
 
     async def aclose(self) -> None:

@@ -28,7 +28,7 @@ class Spool:
         self._memory = memory
         self._held = 0
         self._lock = threading.Lock()
-        self._blocks: list[tuple[BlockIdentity, bytes | int]] = []  # content, or its offset in the file
+        self._blocks: list[tuple[BlockIdentity, bytes, bytes | int]] = []  # digest; content, or its offset in the file
         self._fd: int | None = None
         self._file_end = 0
 
@@ -40,7 +40,7 @@ class Spool:
         """Content bytes, in memory and on disk."""
         return self._held + self._file_end
 
-    def add(self, identity: BlockIdentity, data: memoryview) -> None:
+    def add(self, identity: BlockIdentity, digest: bytes, data: memoryview) -> None:
         """Keep a copy of ``data``.
 
         Raises:
@@ -54,7 +54,7 @@ class Spool:
                 kept = self._file_end
                 self._file_end += len(data)
                 self._write(data, kept)
-            self._blocks.append((identity, kept))
+            self._blocks.append((identity, digest, kept))
 
     def _write(self, data: memoryview, offset: int) -> None:
         try:
@@ -71,21 +71,21 @@ class Spool:
             ) from None
 
     def __iter__(self) -> Iterator[BlockIdentity]:
-        return (identity for identity, _ in self._blocks)
+        return (identity for identity, _, _ in self._blocks)
 
-    def read_into(self, position: int, buffer: memoryview) -> BlockIdentity:
-        """Copy the block at ``position`` to the start of ``buffer``."""
-        identity, kept = self._blocks[position]
+    def read_into(self, position: int, buffer: memoryview) -> tuple[BlockIdentity, bytes]:
+        """Copy the block at ``position`` to the start of ``buffer``; its identity and digest."""
+        identity, digest, kept = self._blocks[position]
         if isinstance(kept, bytes):
             buffer[: len(kept)] = kept
-            return identity
+            return identity, digest
         done = 0
         while done < identity.used_length:
             count = os.preadv(self._fd or 0, [buffer[done : identity.used_length]], kept + done)
             if count == 0:
                 raise SourceError(f"the spool file in {self._directory} is shorter than what was written to it")
             done += count
-        return identity
+        return identity, digest
 
     def close(self) -> None:
         """Forget everything. Idempotent."""

@@ -27,7 +27,7 @@ from mover.store.base import MACRO_BLOCK_SIZE, BlockIdentity, StoreFile, Unchang
 from mover.store.seekdb.blocks import PAGE, BlockHeader, BlockImage, BlockReader
 from mover.store.seekdb.catalog import Catalog, MacroRow
 from mover.store.seekdb.files import SlogReader, read_superblocks
-from mover.store.seekdb.image import ImageMap, identity_mark
+from mover.store.seekdb.image import ImageMap, content_mark, identity_mark
 from mover.store.seekdb.paths import StorePaths
 from mover.store.seekdb.spool import Spool
 
@@ -274,9 +274,9 @@ class ChangeTracker:
             found.damaged.append(index)
             self.image.forget(index)
             return
-        if self.image.has(index, image.digest or identity_mark(image.identity)):
+        if self.image.has(index, content_mark(image)):
             return
-        await asyncio.to_thread(spool.add, image.identity, buffer[: image.identity.used_length])
+        await asyncio.to_thread(spool.add, image.identity, image.digest, buffer[: image.identity.used_length])
         self.captured(image)
         found.stats.blocks_changed += 1
 
