@@ -24,7 +24,13 @@ from setuptools import Extension, setup
 SOURCES = Path("_native")
 
 # Libraries that each module links with; xxhash is compiled in from its header.
-MODULES = {"checksum": [], "codec": ["zstd", "lz4", "pthread"], "macroblock": [], "palf": []}
+MODULES = {
+    "checksum": [],
+    "codec": ["zstd", "lz4", "pthread"],
+    "macroblock": [],
+    "pack": ["zstd", "lz4", "pthread"],
+    "palf": [],
+}
 C_SOURCES = {"checksum": ["xxh3_avx2.c"]}
 # Headers, and the Debian packages that have them.
 PACKAGES = {

@@ -17,3 +17,4 @@ cdef extern from "zstd_contexts.h" nogil:
     int mover_zstd_setup()
     ZSTD_CCtx *mover_zstd_compressor()
     ZSTD_DCtx *mover_zstd_decompressor()
+    void *mover_zstd_scratch(size_t size)

@@ -1,4 +1,4 @@
-/* One zstd compression and one decompression context per thread, freed when the thread ends. */
+/* One zstd compression and one decompression context and one scratch buffer per thread, freed when the thread ends. */
 #ifndef MOVER_ZSTD_CONTEXTS_H
 #define MOVER_ZSTD_CONTEXTS_H
 
@@ -9,6 +9,8 @@
 typedef struct {
     ZSTD_CCtx *compress;
     ZSTD_DCtx *decompress;
+    void *scratch;
+    size_t room; /* of the scratch buffer */
 } mover_zstd_contexts;
 
 static pthread_key_t mover_zstd_key;
@@ -17,6 +19,7 @@ static void mover_zstd_free(void *held) {
     mover_zstd_contexts *contexts = held;
     ZSTD_freeCCtx(contexts->compress);
     ZSTD_freeDCtx(contexts->decompress);
+    free(contexts->scratch);
     free(contexts);
 }
 
@@ -48,6 +51,18 @@ static ZSTD_DCtx *mover_zstd_decompressor(void) {
     if (contexts == NULL) return NULL;
     if (contexts->decompress == NULL) contexts->decompress = ZSTD_createDCtx();
     return contexts->decompress;
+}
+
+/* At least size bytes whose content is whatever it was, until the thread asks again. NULL when there is no memory. */
+static void *mover_zstd_scratch(size_t size) {
+    mover_zstd_contexts *contexts = mover_zstd_mine();
+    if (contexts == NULL) return NULL;
+    if (contexts->room < size) {
+        free(contexts->scratch);
+        contexts->scratch = malloc(size);
+        contexts->room = contexts->scratch == NULL ? 0 : size;
+    }
+    return contexts->scratch;
 }
 
 #endif

@@ -10,6 +10,7 @@ import os
 
 from mover.kernel._palf_py import palf_cut
 from mover.kernel.macroblock import MacroHeader
+from mover.kernel.pack import Order, PackedFrame, frame_room
 from mover.kernel.palf import (
     PALF_FILE_BYTES,
     PALF_FILE_HEADER,
@@ -37,6 +38,7 @@ try:
         zstd_decompress,
     )
     from mover._native.macroblock import macroblock_check
+    from mover._native.pack import pack_frames
     from mover._native.palf import palf_frame_groups, palf_unframe, palf_walk
 except ModuleNotFoundError:
     from mover.kernel._checksum_py import Xxh3_128, ob_crc64, xxh3_128  # type: ignore[assignment]
@@ -49,6 +51,7 @@ except ModuleNotFoundError:
         zstd_decompress,
     )
     from mover.kernel._macroblock_py import macroblock_check
+    from mover.kernel._pack_py import pack_frames
     from mover.kernel._palf_py import palf_frame_groups, palf_unframe, palf_walk
 
 NATIVE = Xxh3_128.__module__.startswith("mover._native.")
@@ -60,6 +63,8 @@ __all__ = [
     "PALF_FILE_HEADER",
     "PALF_START_ACCUM",
     "MacroHeader",
+    "Order",
+    "PackedFrame",
     "PalfBlockHeader",
     "PalfFrame",
     "PalfFrames",
@@ -69,10 +74,12 @@ __all__ = [
     "Xxh3_128",
     "decode_vi64",
     "encode_vi64",
+    "frame_room",
     "lz4_compress",
     "lz4_decompress",
     "macroblock_check",
     "ob_crc64",
+    "pack_frames",
     "palf_block_header_build",
     "palf_block_header_parse",
     "palf_cut",

@@ -11,6 +11,7 @@ _NAMES = {
     "checksum": ("ob_crc64", "xxh3_128", "Xxh3_128"),
     "codec": ("zstd_compress", "zstd_decompress", "lz4_compress", "lz4_decompress", "encode_vi64", "decode_vi64"),
     "macroblock": ("macroblock_check",),
+    "pack": ("pack_frames",),
     "palf": ("palf_walk", "palf_frame_groups", "palf_unframe"),
 }
 
