@@ -13,9 +13,12 @@ import xxhash
 from mover import kernel
 from mover.bench.data import blocks
 from mover.bench.log_data import palf_log
+from mover.datapath.buffers import FRAME_ROOM
 from mover.datapath.compression import Compression
-from mover.datapath.framing import frame_block
+from mover.datapath.parts import block_meta
+from mover.kernel import Order
 from mover.kernel.macroblock import MACROBLOCK_BYTES
+from mover.media.macro import MACRO_SUFFIX, macro_prefix
 from mover.store.seekdb.blocks import BlockFile, block_image
 
 _LOG_BYTES = 4 << 20
@@ -68,8 +71,22 @@ def _palf_walk(_source: Path) -> Loop:
 def _frame(kind: str, compression: str) -> Callable[[Path], Loop]:
     def make(_source: Path) -> Loop:
         block, policy = _block(kind), Compression.parse(compression)
-        identity = block_image(0, block).identity
-        return Loop(len(block), lambda: frame_block(identity, block, policy, lambda _digest: False))
+        prefix = macro_prefix(block_meta(block_image(0, block).identity).pack(), len(block))
+        order = Order.SAMPLE if policy.mode == "auto" else Order.COMPRESS
+        part = bytearray(FRAME_ROOM)
+
+        def call() -> None:
+            kernel.pack_frames(
+                part,
+                0,
+                [(prefix, block, order)],
+                MACRO_SUFFIX,
+                compressor=policy.compressor,
+                level=policy.level,
+                keep_permille=policy.keep_permille,
+            )
+
+        return Loop(len(block), call)
 
     return make
 

@@ -19,12 +19,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mover.datapath.compression import Compression
+from mover.datapath.buffers import BufferPool, plan_memory
+from mover.datapath.compression import Chooser, Compression
 from mover.datapath.packer import MacroFiles
 from mover.datapath.pipeline import PackCounters, pack_blocks
-from mover.datapath.slabs import SlabPool
 from mover.errors import IntegrityError, MoverError
-from mover.store.base import CapturedBlock, Slab
+from mover.store.base import MACRO_BLOCK_SIZE, CapturedBlock, Slab
 from mover.store.seekdb.blocks import BlockImage, BlockReader
 from mover.target.base import BytesPart, Target
 from mover.target.url import open_target
@@ -84,7 +84,14 @@ async def upload(job: dict[str, Any], target: Target) -> dict[str, Any]:
 async def pack(job: dict[str, Any], target: Target) -> dict[str, Any]:
     """A block file through the pipeline of a backup: read, verify, digest, compress or keep, frame, write, publish."""
     ready = Ready()
-    pool = SlabPool(job["memory"])
+    memory = plan_memory(
+        job["memory"],
+        part_size=job["part_size"],
+        min_part=target.capabilities.min_part,
+        concurrency=job["concurrency"],
+        workers=job["workers"],
+    )
+    pool = BufferPool(memory.slabs, MACRO_BLOCK_SIZE)
     counters = PackCounters()
 
     def count(now: PackCounters) -> None:
@@ -96,11 +103,11 @@ async def pack(job: dict[str, Any], target: Target) -> dict[str, Any]:
             await pack_blocks(
                 _blocks(reader, pool),
                 MacroFiles(target, lambda sub: f"macro_block_1.{sub}", 1, threads=threads),
-                compression=Compression.parse(job["compression"]),
+                parts=BufferPool(memory.parts, memory.part_size),
+                lanes=memory.lanes,
+                chooser=Chooser(Compression.parse(job["compression"])),
                 previous={},
                 threads=threads,
-                # As a backup does: reading and writing hold slabs too.
-                depth=max(1, min(pool.capacity - 2, job["workers"] * 2 + job["concurrency"])),
                 progress=count,
             )
     finally:
@@ -108,7 +115,7 @@ async def pack(job: dict[str, Any], target: Target) -> dict[str, Any]:
     return {"bytes_in": counters.read_bytes, "bytes_out": counters.output_bytes, **ready.facts}
 
 
-async def _blocks(reader: BlockReader, pool: SlabPool) -> AsyncGenerator[CapturedBlock, None]:
+async def _blocks(reader: BlockReader, pool: BufferPool) -> AsyncGenerator[CapturedBlock, None]:
     """Every block of the file, a few being read ahead; the slabs of a consumer that gave up die with this process."""
     pending: deque[tuple[Slab, asyncio.Task[BlockImage]]] = deque()
     for index in range(reader.file.block_count()):

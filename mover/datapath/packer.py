@@ -1,6 +1,7 @@
-"""Macro files: frames one after the other, at most 512 to a file, each file published when it is whole.
+"""Macro files: parts full of frames, one behind the other, at most 512 frames to a file; published when it is whole.
 
-A file is named by set and sub number, so a retry never writes to a name that another attempt used.
+A file is named by set and sub number, so a retry never writes to a name that another attempt used. Parts come in any
+order: the index says where a block is.
 """
 
 from __future__ import annotations
@@ -8,22 +9,41 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import dataclass, field
 
-from mover.datapath.framing import FramedBlock
+from mover.datapath.buffers import PooledBuffer
+from mover.errors import TargetError
 from mover.kernel import Xxh3_128
 from mover.media.frames import end_mark
 from mover.media.macro import MAX_BLOCKS_PER_FILE
-from mover.repository.placement import Placement, WrittenFile
-from mover.target.base import BytesPart, Target, Writer
+from mover.repository.placement import WrittenFile
+from mover.settled import settled
+from mover.target.base import Target, Writer
+
+_CLOSING = 2  # files that are being published while the next one is written
+
+
+@dataclass(slots=True)
+class _OpenFile:
+    sub: int
+    path: str
+    writer: Writer
+    frames: int = 0
+    size: int = 0
+    digest: Xxh3_128 = field(default_factory=Xxh3_128)
+    # Kept back: should it turn out to be the last one, the end mark goes into it and not into a request of its own.
+    last: PooledBuffer | None = None
 
 
 class MacroFiles:
-    """Writes frames of one set to ``macro_block_<set>.<sub>``, front to back.
+    """Writes the macro files of one set to ``macro_block_<set>.<sub>``.
 
     Args:
         path_of: the path of a sub number.
-        first_sub: the first sub number no earlier attempt used.
+        backup_set_id: the set.
         threads: where digests are computed.
+        first_sub: the first sub number no earlier attempt used.
+        blocks_per_file: frames that a file holds at most.
     """
 
     def __init__(
@@ -36,71 +56,104 @@ class MacroFiles:
         first_sub: int = 0,
         blocks_per_file: int = MAX_BLOCKS_PER_FILE,
     ) -> None:
+        self.backup_set_id = backup_set_id
+        self.blocks_per_file = blocks_per_file
+        self.bytes_written = 0
+        """Bytes handed to the destination so far, or about to be."""
+        self.files: list[WrittenFile] = []
+        """What was published, in the order of sub numbers once :meth:`finish` returned."""
         self._target = target
         self._path_of = path_of
-        self._set = backup_set_id
         self._threads = threads
         self._sub = first_sub
-        self._limit = blocks_per_file
-        self._writer: Writer | None = None
-        self._digest = Xxh3_128()
-        self._offset = 0
-        self._count = 0
-        self._published = 0
-        self.files: list[WrittenFile] = []
+        self._turn = asyncio.Lock()
+        self._file: _OpenFile | None = None
+        self._closing: list[asyncio.Task[None]] = []
 
-    @property
-    def bytes_written(self) -> int:
-        """Bytes handed to the destination so far."""
-        return self._published + self._offset
+    async def append(self, part: PooledBuffer, frames: int) -> tuple[int, int]:
+        """Take over a part with ``frames`` whole frames in it, not more than go into a file.
 
-    async def write(self, block: FramedBlock) -> Placement:
-        """Append a frame; the pieces may be reused when this returns."""
-        if self._writer is None:
-            self._writer = await self._target.create(self._path_of(self._sub))
-            self._digest, self._offset, self._count = Xxh3_128(), 0, 0
-        placement = Placement(block.identity, block.digest, self._set, self._sub, self._offset, block.length)
-        await self._append(*block.pieces)
-        self._count += 1
-        if self._count == self._limit:
-            await self._publish()
-        return placement
+        Returns the sub number of its file and its offset there. Returns when the destination has room for another.
+        Raises what the destination raises, also for what was appended before.
+        """
+        async with self._turn:
+            try:
+                if self._file is not None and self._file.frames + frames > self.blocks_per_file:
+                    await self._close()
+                self._raise_failed()
+                if self._file is None:
+                    path = self._path_of(self._sub)
+                    self._file = _OpenFile(self._sub, path, await self._target.create(path))
+                    self._sub += 1
+                file = self._file
+                await settled(self._threads, file.digest.update, part.data)
+            except BaseException:
+                part.release()
+                raise
+            offset = file.size
+            file.size += part.filled
+            file.frames += frames
+            self.bytes_written += part.filled
+            before, file.last = file.last, part
+            if before is not None:
+                await file.writer.write(before)
+            return file.sub, offset
 
     async def finish(self) -> None:
-        """Publish the last file."""
-        if self._writer is not None:
-            await self._publish()
+        """Publish what is not published yet."""
+        async with self._turn:
+            await self._close()
+            await asyncio.gather(*self._closing)
+            self.files.sort(key=lambda file: _sub_of(file.path))
 
     async def abort(self) -> None:
-        """Remove the unfinished file. Published ones stay; they belong to a set that will never be complete."""
-        if self._writer is not None:
-            writer, self._writer = self._writer, None
-            await writer.abort()
+        """Remove what is unfinished. Published files stay; they belong to a set that will never be complete."""
+        for task in self._closing:
+            task.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+        file, self._file = self._file, None
+        if file is not None:
+            if file.last is not None:
+                file.last.release()
+            await file.writer.abort()
 
-    async def _append(self, *pieces: bytes | bytearray | memoryview) -> None:
-        assert self._writer is not None
-        loop = asyncio.get_running_loop()
-        digested = loop.run_in_executor(self._threads, self._update, pieces)
+    async def _close(self) -> None:
+        """Put the end mark behind the open file and publish it beside whatever comes next."""
+        if self._file is None:
+            return
+        file, last = self._file, self._file.last
+        assert last is not None, "a file is opened for a part"
+        mark = end_mark()
+        last.buffer[last.filled : last.filled + len(mark)] = mark
+        last.filled += len(mark)
+        file.digest.update(mark)
+        file.size += len(mark)
+        self.bytes_written += len(mark)
+        file.last = None
+        await file.writer.write(last)
+        while len(self._closing) >= _CLOSING:
+            done = self._closing[0]
+            await asyncio.wait([done])
+            self._raise_failed()
+            self._closing.remove(done)
+        self._file = None
+        self._closing.append(asyncio.create_task(self._publish(file)))
+
+    async def _publish(self, file: _OpenFile) -> None:
         try:
-            for piece in pieces:
-                if len(piece):
-                    await self._writer.write(BytesPart(piece))
-                    self._offset += len(piece)
-        finally:
-            # Also on failure: the pieces are views of slabs that somebody else gets next.
-            await digested
+            info = await file.writer.commit()
+        except BaseException:
+            await file.writer.abort()
+            raise
+        if info.size != file.size:
+            raise TargetError(f"{file.path} has {info.size} bytes at the destination, {file.size} were written to it")
+        self.files.append(WrittenFile(file.path, info.size, file.digest.digest()))
 
-    def _update(self, pieces: tuple[bytes | bytearray | memoryview, ...]) -> None:
-        for piece in pieces:
-            self._digest.update(piece)
+    def _raise_failed(self) -> None:
+        for task in self._closing:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                raise error
 
-    async def _publish(self) -> None:
-        await self._append(end_mark())
-        assert self._writer is not None
-        writer = self._writer
-        published = await writer.commit()
-        self._writer = None
-        self.files.append(WrittenFile(self._path_of(self._sub), published.size, self._digest.digest()))
-        self._published, self._offset = self._published + published.size, 0
-        self._offset = 0
-        self._sub += 1
+
+def _sub_of(path: str) -> int:
+    return int(path.rpartition(".")[2])

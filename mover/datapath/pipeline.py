@@ -1,22 +1,31 @@
 """Blocks in, placements out: the path of a macroblock from a store to macro files at the destination.
 
-reader (store) -> frame_block (threads) -> MacroFiles -> target. Frames are written in the order the blocks came;
-at most ``depth`` blocks are between reader and destination, and each holds one slab.
+    store -> slab -> lane: kernel (compress or keep, frame) -> part -> macro file -> destination
+
+The reader takes what a capture yields; what an earlier set holds already ends there. Lanes, as many as there are kernel
+threads, take a few blocks at a time and have them framed into a part, which goes to the destination as it is once no
+other block is sure to fit. Back-pressure runs from the destination through parts and slabs to the reader.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
-from mover.datapath.compression import Compression
-from mover.datapath.framing import FramedBlock, frame_block
+from mover.datapath.balance import Balance
+from mover.datapath.buffers import BufferPool, blocks_per_part
+from mover.datapath.compression import Chooser
 from mover.datapath.packer import MacroFiles
+from mover.datapath.parts import Arrival, OpenPart, merge
 from mover.errors import IntegrityError
 from mover.repository.placement import Placement
+from mover.settled import settled
 from mover.store.base import MACRO_BLOCK_SIZE, CapturedBlock, UnchangedBlock
+
+_REPORT_EVERY = 64  # unchanged blocks
 
 
 @dataclass(slots=True)
@@ -34,110 +43,183 @@ async def pack_blocks(
     blocks: AsyncIterator[CapturedBlock | UnchangedBlock],
     files: MacroFiles,
     *,
-    compression: Compression,
+    parts: BufferPool,
+    lanes: int,
+    chooser: Chooser,
     previous: Mapping[int, Placement],
     threads: Executor,
-    depth: int,
     progress: Callable[[PackCounters], None],
 ) -> dict[int, Placement]:
     """Copy every block that ``previous`` does not hold already.
 
     Args:
         blocks: what a capture yields; of a block that comes twice the later one counts.
+        parts: buffers to frame into; at least ``lanes`` and two.
+        chooser: what to compress and how.
         previous: placements of the set this one builds on, by block index; empty for a full.
-        depth: blocks in flight, at least 1.
-        progress: called on the event loop after each block.
+        threads: of the kernel.
+        progress: called on the event loop now and then, and at the end.
 
     Returns:
         The placement of each block index that came, the last one each.
 
-    Raises whatever reader, kernel or destination raise; every slab is back in its pool then.
+    Raises whatever reader, kernel or destination raise; every buffer is back in its pool then.
     """
-    placements: dict[int, Placement] = {}
-    counters = PackCounters()
-    # Everything goes through it, so that of a block that comes twice the later one counts whatever it came as.
-    queue: asyncio.Queue[CapturedBlock | UnchangedBlock | None] = asyncio.Queue(depth)
-    # Every block that was taken from the reader and whose slab is not back yet.
-    in_flight: dict[int, tuple[CapturedBlock, asyncio.Future[FramedBlock | bytes]]] = {}
-    loop = asyncio.get_running_loop()
-
-    def old(index: int, digest: bytes) -> bool:
-        known = previous.get(index)
-        return known is not None and known.digest == digest
-
-    async def read() -> None:
-        async for block in blocks:
-            if isinstance(block, CapturedBlock):
-                index = block.identity.block_index
-                framed = loop.run_in_executor(
-                    threads,
-                    frame_block,
-                    block.identity,
-                    block.data,
-                    compression,
-                    lambda digest, i=index: old(i, digest),
-                )
-                in_flight[id(block)] = (block, framed)
-            await queue.put(block)
-        await queue.put(None)
-
-    async def write() -> None:
-        while (block := await queue.get()) is not None:
-            index = block.identity.block_index
-            counters.blocks += index not in placements
-            if isinstance(block, UnchangedBlock):
-                placements[index] = _reuse(previous, block)
-                counters.reused += 1
-                progress(counters)
-                continue
-            # Shielded: cancelling the wait must not let go of a slab that a kernel thread still reads.
-            framed = await asyncio.shield(in_flight[id(block)][1])
-            counters.read_bytes += block.identity.used_length
-            if isinstance(framed, bytes):
-                # The bytes are those of the earlier set, whatever the header said on the way.
-                placements[index] = replace(previous[index], identity=block.identity)
-                counters.reused += 1
-            else:
-                placements[index] = await files.write(framed)
-                counters.input_bytes += MACRO_BLOCK_SIZE
-                counters.output_bytes = files.bytes_written
-            del in_flight[id(block)]
-            block.slab.release()
-            progress(counters)
-
+    work = _Packing(blocks, files, parts, chooser, previous, threads, progress)
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(read())
-            group.create_task(write())
-        await files.finish()
-    except BaseException as exc:
+            group.create_task(work.read())
+            for _ in range(lanes):
+                group.create_task(work.lane())
+        await work.finish()
+    except BaseException as error:
         # The reader may hold slabs of its own: it gives them back when it is closed, not when it is collected.
         if isinstance(blocks, AsyncGenerator):
             await blocks.aclose()
-        for block, future in in_flight.values():
-            await _settle(future)
-            block.slab.release()
-        await files.abort()
-        if isinstance(exc, BaseExceptionGroup):
-            # One thing went wrong first; the other side was only cancelled because of it.
-            raise exc.exceptions[0] from None
+        await work.abort()
+        if isinstance(error, BaseExceptionGroup):
+            # One thing went wrong first; the others were only cancelled because of it.
+            raise error.exceptions[0] from None
         raise
-    counters.output_bytes = files.bytes_written
-    progress(counters)
-    return placements
+    return work.placements
 
 
-def _reuse(previous: Mapping[int, Placement], block: UnchangedBlock) -> Placement:
-    index = block.identity.block_index
-    if index not in previous:
-        raise IntegrityError(f"block {index} is called unchanged, but the previous set does not have it")
-    return previous[index]
+class _Packing:
+    """One call of :func:`pack_blocks`."""
 
+    def __init__(
+        self,
+        blocks: AsyncIterator[CapturedBlock | UnchangedBlock],
+        files: MacroFiles,
+        parts: BufferPool,
+        chooser: Chooser,
+        previous: Mapping[int, Placement],
+        threads: Executor,
+        progress: Callable[[PackCounters], None],
+    ) -> None:
+        self.placements: dict[int, Placement] = {}
+        self._blocks = blocks
+        self._files = files
+        self._parts = parts
+        self._chooser = chooser
+        self._previous = previous
+        self._threads = threads
+        self._progress = progress
+        self._counters = PackCounters()
+        self._balance = Balance()
+        # Block index to the number of its latest arrival. What was stored of an earlier one is not pointed at.
+        self._latest: dict[int, int] = {}
+        self._queue: deque[Arrival] = deque()
+        self._arrived = asyncio.Event()
+        self._ended = False
+        self._open: list[OpenPart] = []  # begun, and in no lane's hands
 
-async def _settle(future: asyncio.Future[FramedBlock | bytes]) -> None:
-    """Wait until the kernel thread has let go of the slab, whatever became of the frame."""
-    while not future.done():
-        try:
-            await asyncio.shield(future)
-        except BaseException:  # noqa: S112 - a cancelled wait is repeated; the frame's own error was raised already
-            continue
+    async def read(self) -> None:
+        """Take everything that the capture yields; what is new waits for a lane, in its slab."""
+        counters, number = self._counters, 0
+        async for block in self._blocks:
+            index = block.identity.block_index
+            number += 1
+            counters.blocks += index not in self._latest
+            self._latest[index] = number
+            if isinstance(block, CapturedBlock):
+                counters.read_bytes += block.identity.used_length
+                known = self._previous.get(index)
+                if known is None or known.digest != block.digest:
+                    self._queue.append(Arrival(number, block))
+                    self._arrived.set()
+                    continue
+                # The bytes are those of the earlier set, whatever the header said on the way.
+                self.placements[index] = replace(known, identity=block.identity)
+                block.slab.release()
+            else:
+                self.placements[index] = self._reuse(block)
+            counters.reused += 1
+            if counters.reused % _REPORT_EVERY == 0:
+                self._progress(counters)
+        self._ended = True
+        self._arrived.set()
+
+    async def lane(self) -> None:
+        """Frame blocks, a few at a time, into one part after the other."""
+        while batch := await self._batch():
+            part: OpenPart | None = None
+            try:
+                while batch:
+                    part = self._open.pop() if self._open else await self._begin()
+                    await self._pack(part, batch)
+                    done, part = part, None
+                    if batch or not done.room(self._files.blocks_per_file):
+                        await self._ship(done)
+                    else:
+                        self._open.append(done)
+            finally:
+                for arrival in batch:
+                    arrival.block.slab.release()
+                if part is not None:
+                    part.buffer.release()
+
+    async def finish(self) -> None:
+        """Everything was read: the parts that are left, and the files."""
+        self._open = merge(self._open, self._files.blocks_per_file)
+        while self._open:
+            await self._ship(self._open.pop(0))
+        await self._files.finish()
+        self._counters.output_bytes = self._files.bytes_written
+        self._progress(self._counters)
+
+    async def abort(self) -> None:
+        """Give everything back. The lanes have ended."""
+        for arrival in self._queue:
+            arrival.block.slab.release()
+        for part in self._open:
+            part.buffer.release()
+        await self._files.abort()
+
+    async def _batch(self) -> list[Arrival]:
+        """Blocks for a lane, no more than go into an empty part; none at the end."""
+        with self._balance.waiting():
+            while not self._queue and not self._ended:
+                self._arrived.clear()
+                await self._arrived.wait()
+        most = blocks_per_part(self._parts.size)
+        return [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
+
+    async def _begin(self) -> OpenPart:
+        with self._balance.waiting():
+            return OpenPart(await self._parts.acquire())
+
+    async def _pack(self, part: OpenPart, batch: list[Arrival]) -> None:
+        """Frame what fits, and take it out of ``batch``."""
+        fitting = batch[: part.room(self._files.blocks_per_file)]
+        chooser = self._chooser
+        orders = [chooser.order(arrival.block.identity) for arrival in fitting]
+        with self._balance.working():
+            packed = await settled(self._threads, part.pack, fitting, orders, chooser)
+        for arrival, order, frame in zip(fitting, orders, packed, strict=True):
+            chooser.learn(arrival.block.identity, order, frame.compressor)
+            arrival.block.slab.release()
+        del batch[: len(fitting)]
+        chooser.step(self._balance.direction())
+
+    async def _ship(self, part: OpenPart) -> None:
+        """Give a part to the destination; where its blocks are is known then."""
+        frames = part.frames
+        with self._balance.waiting():
+            sub, base = await self._files.append(part.buffer, len(frames))
+        for frame in frames:
+            index = frame.identity.block_index
+            if self._latest[index] == frame.number:
+                where = base + frame.offset
+                self.placements[index] = Placement(
+                    frame.identity, frame.digest, self._files.backup_set_id, sub, where, frame.length
+                )
+        self._counters.input_bytes += len(frames) * MACRO_BLOCK_SIZE
+        self._counters.output_bytes = self._files.bytes_written
+        self._progress(self._counters)
+
+    def _reuse(self, block: UnchangedBlock) -> Placement:
+        index = block.identity.block_index
+        if index not in self._previous:
+            raise IntegrityError(f"block {index} is called unchanged, but the previous set does not have it")
+        return self._previous[index]

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from mover.datapath.compression import Compression
+from mover.datapath.buffers import BufferPool
+from mover.datapath.compression import Chooser, Compression
 from mover.datapath.packer import MacroFiles
 from mover.datapath.pipeline import PackCounters, pack_blocks
 from mover.errors import IntegrityError
@@ -43,7 +44,6 @@ class SetJob:
     log_round: int
     started_us: int
     compression: Compression
-    depth: int  # blocks in flight
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,19 @@ class SetReceipt:
 class SetWriter:
     """Writes one PG of one set. Nothing it writes has a name that an earlier attempt used."""
 
-    def __init__(self, repository: Repository, identity: StoreIdentity, job: SetJob, threads: Executor) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        identity: StoreIdentity,
+        job: SetJob,
+        *,
+        parts: BufferPool,
+        lanes: int,
+        threads: Executor,
+    ) -> None:
         self._repository = repository
+        self._parts = parts
+        self._lanes = lanes
         self._identity = identity
         self._job = job
         self._threads = threads
@@ -104,10 +115,11 @@ class SetWriter:
         packed = await pack_blocks(
             capture.blocks({index: placement.identity for index, placement in before.items()}),
             macro_files,
-            compression=job.compression,
+            parts=self._parts,
+            lanes=self._lanes,
+            chooser=Chooser(job.compression),
             previous=before,
             threads=self._threads,
-            depth=job.depth,
             progress=count,
         )
         result = capture.result

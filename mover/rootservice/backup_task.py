@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy import update
 
 from mover.clock import SystemClock
+from mover.datapath.buffers import BufferPool, plan_memory
 from mover.datapath.compression import Compression
 from mover.datapath.pipeline import PackCounters
 from mover.datapath.set_writer import SetJob, SetWriter
-from mover.datapath.slabs import SlabPool
 from mover.errors import OB_ENTRY_NOT_EXIST, PreconditionError, UnreachableError
 from mover.events import Phase
 from mover.executor.base import Report
@@ -142,9 +142,14 @@ class BackupTask:
 async def run_pg_task(task: BackupTask, report: Report) -> Mapping[str, Any]:
     """Back up the PG: capture from the store, write to the destination. Returns the receipt, plain values."""
     session, settings = task.session, task.session.settings
-    # Slabs wait in three places: being read, being framed, being written. Reading alone may not take them all.
-    pool = SlabPool(settings.memory)
-    depth = max(1, min(pool.capacity - 2, settings.workers * 2 + settings.concurrency))
+    memory = plan_memory(
+        settings.memory,
+        part_size=settings.part_size,
+        min_part=session.repository.target.capabilities.min_part,
+        concurrency=settings.concurrency,
+        workers=settings.workers,
+    )
+    slabs, parts = BufferPool(memory.slabs, MACRO_BLOCK_SIZE), BufferPool(memory.parts, memory.part_size)
     job = SetJob(
         full_set=task.info.full_backup_set_id,
         backup_set_id=task.info.inc_backup_set_id,
@@ -154,7 +159,6 @@ async def run_pg_task(task: BackupTask, report: Report) -> Mapping[str, Any]:
         log_round=task.log_round,
         started_us=task.info.backup_snapshot_version,
         compression=Compression.parse(settings.compression),
-        depth=depth,
     )
 
     def progress(counters: PackCounters) -> None:
@@ -168,10 +172,10 @@ async def run_pg_task(task: BackupTask, report: Report) -> Mapping[str, Any]:
             }
         )
 
-    capture = await session.store.capture(pool)
+    capture = await session.store.capture(slabs)
     try:
         with ThreadPoolExecutor(settings.workers, thread_name_prefix="mover-kernel") as threads:
-            writer = SetWriter(session.repository, task.identity, job, threads)
+            writer = SetWriter(session.repository, task.identity, job, parts=parts, lanes=memory.lanes, threads=threads)
             await writer.write_lists(set_lists(session.repository, task.identity, task.info))
             receipt = await writer.write(
                 capture,

@@ -70,6 +70,8 @@ class BlockIdentity:
     payload_checksum: int = 0
     # The sstable header's own (kind 1), the number the engine's catalog shows. Manifests do not keep it.
     data_checksum: int = field(default=0, compare=False)
+    # Whether the engine compressed what is in it; None where its header does not say (kinds other than 1).
+    engine_compressed: bool | None = field(default=None, compare=False)
 
     @property
     def immutable(self) -> bool:

@@ -97,7 +97,7 @@ def test_the_sink_keeps_sizes_and_nothing_else(sink, monkeypatch):
         target = await open_target(f"s3://bench/own?endpoint=http://{sink}&profile=generic&part_size=5MiB")
         try:
             writer = await target.create("large")
-            await writer.write(bytes(12 << 20))
+            await writer.write(BytesPart(bytes(12 << 20)))
             assert (await writer.commit()).size == 12 << 20
             await target.put("small", b"x" * 100, if_absent=True)
             with pytest.raises(TargetExists):

@@ -12,10 +12,10 @@ import pytest
 from faulty_target import FaultyTarget
 from memory_store import identify, linked_block, sstable_block
 
-from mover.datapath.compression import Compression
+from mover.datapath.buffers import BufferPool, plan_memory
+from mover.datapath.compression import Chooser, Compression
 from mover.datapath.packer import MacroFiles
 from mover.datapath.pipeline import PackCounters, pack_blocks
-from mover.datapath.slabs import SlabPool
 from mover.errors import IntegrityError, MoverError
 from mover.kernel import xxh3_128
 from mover.media.frames import iter_frames
@@ -46,7 +46,10 @@ class Work:
     def __init__(
         self, target: FaultyTarget, threads: ThreadPoolExecutor, *, set_id: int = 1, per_file: int = 512
     ) -> None:
-        self.pool = SlabPool(8 << 20)
+        memory = plan_memory(16 << 20, part_size=2 << 20, min_part=0, concurrency=2, workers=2)
+        self.memory = memory
+        self.pool = BufferPool(memory.slabs, 2 << 20)
+        self.parts = BufferPool(memory.parts, memory.part_size)
         self.threads = threads
         self.files = MacroFiles(
             target, lambda sub: f"macro_{set_id}.{sub}", set_id, threads=threads, blocks_per_file=per_file
@@ -80,14 +83,15 @@ class Work:
             return await pack_blocks(
                 self.blocks(steps),
                 self.files,
-                compression=Compression.parse(compression),
+                parts=self.parts,
+                lanes=self.memory.lanes,
+                chooser=Chooser(Compression.parse(compression)),
                 previous=previous or {},
                 threads=self.threads,
-                depth=2,
                 progress=note,
             )
         finally:
-            assert self.pool.lent == 0
+            assert (self.pool.lent, self.parts.lent) == (0, 0)
 
 
 async def read_back(target: FaultyTarget, path: str) -> dict[int, tuple[int, bytes]]:

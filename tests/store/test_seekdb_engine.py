@@ -12,7 +12,7 @@ import pytest
 from engine_load import Load, check, connect, major_compaction, major_freeze, minor_freeze, query
 from seekdb_image import take_image
 
-from mover.datapath.slabs import SlabPool
+from mover.datapath.buffers import BufferPool
 from mover.errors import ConfigError, IntegrityError, LogGapError, PreconditionError, SourceError, UnreachableError
 from mover.kernel.palf import PALF_FILE_BYTES, PALF_FILE_HEADER
 from mover.store.base import LogCursor
@@ -186,7 +186,7 @@ async def test_stopped_store(server: SeekdbServer, tmp_path: Path) -> None:
     stopped = open_seekdb(server.source_url + "?offline=1")
     with pytest.raises(PreconditionError, match="engine is running"):
         await stopped.identity()
-    capture = await stopped.capture(SlabPool(8 << 20))
+    capture = await stopped.capture(BufferPool(4, 2 << 20))
     with pytest.raises(PreconditionError, match="engine is running"):
         async for _ in capture.blocks({}):
             pass

@@ -113,7 +113,11 @@ class _FaultyWriter:
         self._path = path
 
     async def write(self, part: Part) -> None:
-        dies = self._target._before(f"write {self._path}")
+        try:
+            dies = self._target._before(f"write {self._path}")
+        except BaseException:
+            part.release()
+            raise
         await self._inner.write(part)
         self._target._behind(dies)
 

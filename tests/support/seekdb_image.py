@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mover.datapath.slabs import SlabPool
+from mover.datapath.buffers import BufferPool
 from mover.store.base import BlockIdentity, CapturedBlock, CaptureResult, LogCursor
 from mover.store.seekdb.rebuild import StoreBuilder
 from mover.store.seekdb.server import SeekdbServer
@@ -61,7 +61,7 @@ async def take_image(
         slabs: size of the slab pool.
         on_block: awaited after each block with the number of blocks so far, to make things happen meanwhile.
     """
-    pool = SlabPool(slabs << 21)
+    pool = BufferPool(slabs, 2 << 20)
     capture = await store.capture(pool)
     # Held before the capture begins, as the archive is: the engine may recycle its start while blocks are copied.
     log = await store.log("test-image")
