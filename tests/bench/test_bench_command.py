@@ -88,6 +88,7 @@ def test_the_sink_keeps_sizes_and_nothing_else(sink, monkeypatch):
     import asyncio
 
     from mover.errors import TargetError, TargetExists
+    from mover.target.base import BytesPart
     from mover.target.url import open_target
 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
