@@ -30,8 +30,9 @@ MODULES = {
     "macroblock": [],
     "pack": ["zstd", "lz4", "pthread"],
     "palf": [],
+    "unpack": ["zstd", "lz4", "pthread"],
 }
-C_SOURCES = {"checksum": ["xxh3_avx2.c"]}
+C_SOURCES = {"checksum": ["xxh3_avx2.c"], "unpack": ["xxh3_avx2.c"]}
 # Headers, and the Debian packages that have them.
 PACKAGES = {
     "Python.h": "python3-dev",

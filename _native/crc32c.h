@@ -64,6 +64,34 @@ static uint32_t mover_crc_portable(uint32_t crc, const uint8_t *p, size_t n) {
     return crc;
 }
 
+/* x^(8 * 2^k) modulo the polynomial, reflected. */
+static uint32_t mover_crc_powers[64];
+
+/* The product of two polynomials modulo ours, reflected: bit 31 is x^0. */
+static inline uint32_t mover_crc_multiply(uint32_t a, uint32_t b) {
+    uint32_t product = 0;
+    for (uint32_t bit = 1u << 31; bit != 0; bit >>= 1) {
+        if (a & bit) product ^= b;
+        b = b >> 1 ^ (b & 1 ? MOVER_CRC_POLY : 0);
+    }
+    return product;
+}
+
+static void mover_crc_fill_powers(void) {
+    uint32_t power = 1u << 30; /* x */
+    for (int k = -3; k < 64; k++) {
+        if (k >= 0) mover_crc_powers[k] = power;
+        power = mover_crc_multiply(power, power);
+    }
+}
+
+/* The CRC of A and B behind each other from the CRC of each, by the length of B; as zlib's crc32_combine. */
+static inline uint32_t mover_crc_join(uint32_t first, uint32_t second, size_t length) {
+    for (int k = 0; length != 0; k++, length >>= 1)
+        if (length & 1) first = mover_crc_multiply(mover_crc_powers[k], first);
+    return first ^ second;
+}
+
 static void mover_crc_fill_slices(void) {
     for (uint32_t b = 0; b < 256; b++) {
         uint32_t c = b;
@@ -161,6 +189,7 @@ static mover_crc_fn mover_crc_best = mover_crc_portable;
 /* Each extension module that includes this header calls it once, at import and so under the GIL. */
 static void mover_crc_setup(void) {
     mover_crc_fill_slices();
+    mover_crc_fill_powers();
 #ifdef MOVER_CRC_HARDWARE
     if (mover_crc_have_hardware()) {
         mover_crc_fill_skip(mover_crc_skip_long, MOVER_CRC_LONG);

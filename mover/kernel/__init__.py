@@ -24,6 +24,7 @@ from mover.kernel.palf import (
     palf_block_header_build,
     palf_block_header_parse,
 )
+from mover.kernel.unpack import PREFIX_ROOM, UNPACK_HEAD, UNPACK_SLAB, Expected, Verdict
 
 try:
     if os.environ.get("MOVER_PURE", "") not in ("", "0"):
@@ -40,6 +41,7 @@ try:
     from mover._native.macroblock import macroblock_check
     from mover._native.pack import pack_frames
     from mover._native.palf import palf_frame_groups, palf_unframe, palf_walk
+    from mover._native.unpack import unpack_frames
 except ModuleNotFoundError:
     from mover.kernel._checksum_py import Xxh3_128, ob_crc64, xxh3_128  # type: ignore[assignment]
     from mover.kernel._codec_py import (
@@ -53,6 +55,7 @@ except ModuleNotFoundError:
     from mover.kernel._macroblock_py import macroblock_check
     from mover.kernel._pack_py import pack_frames
     from mover.kernel._palf_py import palf_frame_groups, palf_unframe, palf_walk
+    from mover.kernel._unpack_py import unpack_frames
 
 NATIVE = Xxh3_128.__module__.startswith("mover._native.")
 """Are the native extensions in use?"""
@@ -62,6 +65,10 @@ __all__ = [
     "PALF_FILE_BYTES",
     "PALF_FILE_HEADER",
     "PALF_START_ACCUM",
+    "PREFIX_ROOM",
+    "UNPACK_HEAD",
+    "UNPACK_SLAB",
+    "Expected",
     "MacroHeader",
     "Order",
     "PackedFrame",
@@ -71,6 +78,7 @@ __all__ = [
     "PalfGroup",
     "PalfStop",
     "PalfWalk",
+    "Verdict",
     "Xxh3_128",
     "decode_vi64",
     "encode_vi64",
@@ -86,6 +94,7 @@ __all__ = [
     "palf_frame_groups",
     "palf_unframe",
     "palf_walk",
+    "unpack_frames",
     "xxh3_128",
     "zstd_compress",
     "zstd_decompress",

@@ -11,6 +11,9 @@ from palf_log import LogWriter
 from twins import NATIVE, PURE
 
 from mover.errors import MoverError
+from mover.kernel import UNPACK_SLAB, Expected, Verdict
+from mover.media.frames import frame, padding
+from mover.media.header import Compressor, DataType
 
 PAGE = mmap.PAGESIZE
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -129,3 +132,41 @@ def test_checksums_stay_inside(size, guarded):
 def test_content_end_stays_inside(kind, size, guarded):
     block = struct.pack("<iiiiii", 24, 1, 1001, kind, 0, 0).ljust(size, b"\0")
     assert NATIVE.macroblock_check(guarded.view(block)) == PURE.macroblock_check(block)
+
+
+@pytest.mark.skipif(NATIVE is None, reason="the extension is not built")
+@pytest.mark.parametrize("kind", [Compressor.NONE, Compressor.LZ4, Compressor.ZSTD_1_3_8])
+def test_unpacking_stays_inside(kind, guarded):
+    """Frames without padding behind them, damaged under checksums that hold."""
+    rng = random.Random(kind)
+
+    def payload_of(size: int) -> bytes:
+        head = struct.pack("<IHHQqq12iq", 100, 2, 1007, 1, 2, 3, *range(12), 4)
+        body = head + rng.randbytes(size - len(head))
+        return struct.pack("<iiiiiI", 24, 1, 1001, 1, len(body), PURE.ob_crc64(body)) + body
+
+    def stored_of(raw: bytes) -> bytes:
+        if kind == Compressor.NONE:
+            return raw
+        return PURE.lz4_compress(raw) if kind == Compressor.LZ4 else PURE.zstd_compress(raw, 1)
+
+    blocks = (payload_of(size) for size in range(12_000, 17_000))
+    block = next(block for block in blocks if padding(48 + len(stored_of(block + b"\0"))) == 0)
+    stored, slab = bytearray(stored_of(block + b"\0")), bytearray(UNPACK_SLAB)
+
+    def verdict(payload: bytes) -> int:
+        data = frame(DataType.MACRO_DATA, payload, compressor=kind, raw_length=len(block) + 1)
+        row = Expected(0, len(data), b"", len(block), PURE.xxh3_128(block), True)
+        options = {"open_from": 0, "open_until": 0, "keep": True}
+        given = guarded.view(data)
+        found = NATIVE.unpack_frames(given, [row], slab, b"\0", **options)
+        assert found == PURE.unpack_frames(data, [row], slab, b"\0", **options)
+        return found[0]
+
+    assert verdict(bytes(stored)) == Verdict.GOOD
+    for _ in range(300):
+        damaged = bytearray(stored)
+        for _ in range(rng.randrange(1, 4)):
+            where = rng.choice([rng.randrange(40), rng.randrange(len(damaged)), rng.randrange(-40, 0)])
+            damaged[where] = rng.choice([0, 0xFF, rng.randrange(256)])
+        assert (verdict(bytes(damaged)) == Verdict.GOOD) == (damaged == stored)

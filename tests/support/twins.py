@@ -13,6 +13,7 @@ _NAMES = {
     "macroblock": ("macroblock_check",),
     "pack": ("pack_frames",),
     "palf": ("palf_walk", "palf_frame_groups", "palf_unframe"),
+    "unpack": ("unpack_frames",),
 }
 
 
