@@ -143,6 +143,13 @@ class Settings:
     workers: int = _row(
         values.integer(1, 1024), _processors, "N", "Threads that verify, digest and compress; one per processor."
     )
+    processes: int | None = _row(
+        values.automatic(values.integer(1, 256)),
+        1,
+        "N",
+        "Processes that compress and send a backup's blocks; auto: one for every eight workers.",
+        show=values.format_automatic,
+    )
     flush_interval: float = _row(
         values.duration(0.01, 3600),
         0.5,

@@ -81,6 +81,16 @@ def integer(low: int, high: int) -> Callable[[object], int]:
     return parse
 
 
+def automatic(parse: Callable[[object], int]) -> Callable[[object], int | None]:
+    """``auto`` (None), or what ``parse`` takes."""
+    return lambda value: None if value == "auto" else parse(value)
+
+
+def format_automatic(number: int | None) -> str:
+    """The other way round."""
+    return "auto" if number is None else str(number)
+
+
 def size(low: int, high: int = 1 << 50) -> Callable[[object], int]:
     """Bytes in ``low..high``. K, M, G, T, P count in 1024s, with or without ``iB`` or ``B``, as OceanBase does."""
 

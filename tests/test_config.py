@@ -59,6 +59,7 @@ def test_every_row_can_be_set_from_file_and_environment(toml):
         "concurrency": "9",
         "part_size": "16MiB",
         "workers": "3",
+        "processes": "2",
         "flush_interval": "2s",
         "archive_wait": "5s",
         "lease_ttl": "30s",

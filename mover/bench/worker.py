@@ -21,8 +21,9 @@ from typing import Any
 
 from mover.datapath.buffers import BufferPool, plan_memory
 from mover.datapath.compression import Chooser, Compression
+from mover.datapath.intake import PackCounters
 from mover.datapath.packer import MacroFiles
-from mover.datapath.pipeline import PackCounters, pack_blocks
+from mover.datapath.pipeline import pack_blocks
 from mover.errors import IntegrityError, MoverError
 from mover.store.base import MACRO_BLOCK_SIZE, CapturedBlock, Slab
 from mover.store.seekdb.blocks import BlockImage, BlockReader

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import mmap
+import os
 from collections import deque
 from dataclasses import dataclass
 
@@ -26,11 +27,12 @@ _SLABS_AHEAD = 8  # being read while as many as a lane takes at a time are being
 class PooledBuffer:
     """A buffer of a :class:`BufferPool`, as a slab or as a part; ``filled`` says how much of it is a part's data."""
 
-    __slots__ = ("_pool", "buffer", "filled", "lent")
+    __slots__ = ("_pool", "buffer", "filled", "lent", "offset")
 
-    def __init__(self, pool: BufferPool, buffer: memoryview) -> None:
+    def __init__(self, pool: BufferPool, buffer: memoryview, offset: int) -> None:
         self._pool = pool
         self.buffer = buffer
+        self.offset = offset  # in the memory of the pool
         self.filled = 0
         self.lent = False
 
@@ -46,20 +48,27 @@ class BufferPool:
     """``count`` buffers of ``size`` bytes (a multiple of 4096), page aligned for O_DIRECT, for one event loop.
 
     Memory that was never lent costs nothing; what came back last is lent first, while it is in the cache.
+
+    Args:
+        shared: the memory is a file without a name, ``fd``, that other processes can map.
     """
 
-    def __init__(self, count: int, size: int) -> None:
+    def __init__(self, count: int, size: int, *, shared: bool = False) -> None:
         self.size = size
         self.capacity = count
         self.lent = 0
         """How many buffers are out now."""
-        arena = mmap.mmap(-1, count * size)
+        self.fd = -1
+        if shared:
+            self.fd = os.memfd_create("mover-slabs", os.MFD_CLOEXEC)
+            os.ftruncate(self.fd, count * size)
+        arena = mmap.mmap(self.fd, count * size)
         try:
             arena.madvise(mmap.MADV_HUGEPAGE)
         except (OSError, AttributeError):  # not every kernel has huge pages; they only save page faults
             pass
         view = memoryview(arena)
-        self._free = [PooledBuffer(self, view[at : at + size]) for at in reversed(range(0, count * size, size))]
+        self._free = [PooledBuffer(self, view[at : at + size], at) for at in reversed(range(0, count * size, size))]
         self._waiters: deque[asyncio.Future[None]] = deque()
 
     async def acquire(self) -> PooledBuffer:
@@ -85,6 +94,12 @@ class BufferPool:
             buffer.lent, buffer.filled = True, 0
         self.lent += len(taken)
         return taken
+
+    def close(self) -> None:
+        """Let go of ``fd``. The memory goes with the last buffer."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
     def _give_back(self, buffer: PooledBuffer) -> None:
         if not buffer.lent:

@@ -42,7 +42,7 @@ class MacroFiles:
         path_of: the path of a sub number.
         backup_set_id: the set.
         threads: where digests are computed.
-        first_sub: the first sub number no earlier attempt used.
+        first_sub, stride: the sub numbers to use; with several writers of one set each has every so many-th.
         blocks_per_file: frames that a file holds at most.
     """
 
@@ -54,6 +54,7 @@ class MacroFiles:
         *,
         threads: Executor,
         first_sub: int = 0,
+        stride: int = 1,
         blocks_per_file: int = MAX_BLOCKS_PER_FILE,
     ) -> None:
         self.backup_set_id = backup_set_id
@@ -66,6 +67,7 @@ class MacroFiles:
         self._path_of = path_of
         self._threads = threads
         self._sub = first_sub
+        self._stride = stride
         self._turn = asyncio.Lock()
         self._file: _OpenFile | None = None
         self._closing: list[asyncio.Task[None]] = []
@@ -84,7 +86,7 @@ class MacroFiles:
                 if self._file is None:
                     path = self._path_of(self._sub)
                     self._file = _OpenFile(self._sub, path, await self._target.create(path))
-                    self._sub += 1
+                    self._sub += self._stride
                 file = self._file
                 await settled(self._threads, file.digest.update, part.data)
             except BaseException:

@@ -7,17 +7,10 @@ from dataclasses import dataclass, field
 
 from mover.datapath.buffers import END_MARK_ROOM, FRAME_ROOM, PooledBuffer
 from mover.datapath.compression import Chooser
+from mover.datapath.intake import Arrival
 from mover.kernel import Order, PackedFrame, pack_frames
 from mover.media.macro import MACRO_SUFFIX, BlockMeta, macro_prefix
-from mover.store.base import BlockIdentity, CapturedBlock
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A block that has to be stored; ``number`` counts everything that a capture yielded."""
-
-    number: int
-    block: CapturedBlock
+from mover.store.base import BlockIdentity
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,30 +13,16 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
 
 from mover.datapath.balance import Balance
 from mover.datapath.buffers import BufferPool, blocks_per_part
 from mover.datapath.compression import Chooser
+from mover.datapath.intake import Arrival, Intake, PackCounters
 from mover.datapath.packer import MacroFiles
-from mover.datapath.parts import Arrival, OpenPart, merge
-from mover.errors import IntegrityError
+from mover.datapath.parts import OpenPart, merge
 from mover.repository.placement import Placement
 from mover.settled import settled
-from mover.store.base import MACRO_BLOCK_SIZE, CapturedBlock, UnchangedBlock
-
-_REPORT_EVERY = 64  # unchanged blocks
-
-
-@dataclass(slots=True)
-class PackCounters:
-    """What went through so far. ``input_bytes`` counts 2 MiB per copied block, as OceanBase does."""
-
-    blocks: int = 0
-    reused: int = 0
-    input_bytes: int = 0
-    read_bytes: int = 0  # used bytes that were really looked at
-    output_bytes: int = 0
+from mover.store.base import CapturedBlock, UnchangedBlock
 
 
 async def pack_blocks(
@@ -81,7 +67,7 @@ async def pack_blocks(
             # One thing went wrong first; the others were only cancelled because of it.
             raise error.exceptions[0] from None
         raise
-    return work.placements
+    return work.intake.placements
 
 
 class _Packing:
@@ -97,18 +83,13 @@ class _Packing:
         threads: Executor,
         progress: Callable[[PackCounters], None],
     ) -> None:
-        self.placements: dict[int, Placement] = {}
+        self.intake = Intake(previous, progress)
         self._blocks = blocks
         self._files = files
         self._parts = parts
         self._chooser = chooser
-        self._previous = previous
         self._threads = threads
-        self._progress = progress
-        self._counters = PackCounters()
         self._balance = Balance()
-        # Block index to the number of its latest arrival. What was stored of an earlier one is not pointed at.
-        self._latest: dict[int, int] = {}
         self._queue: deque[Arrival] = deque()
         self._arrived = asyncio.Event()
         self._ended = False
@@ -116,27 +97,11 @@ class _Packing:
 
     async def read(self) -> None:
         """Take everything that the capture yields; what is new waits for a lane, in its slab."""
-        counters, number = self._counters, 0
         async for block in self._blocks:
-            index = block.identity.block_index
-            number += 1
-            counters.blocks += index not in self._latest
-            self._latest[index] = number
-            if isinstance(block, CapturedBlock):
-                counters.read_bytes += block.identity.used_length
-                known = self._previous.get(index)
-                if known is None or known.digest != block.digest:
-                    self._queue.append(Arrival(number, block))
-                    self._arrived.set()
-                    continue
-                # The bytes are those of the earlier set, whatever the header said on the way.
-                self.placements[index] = replace(known, identity=block.identity)
-                block.slab.release()
-            else:
-                self.placements[index] = self._reuse(block)
-            counters.reused += 1
-            if counters.reused % _REPORT_EVERY == 0:
-                self._progress(counters)
+            arrival = self.intake.take(block)
+            if arrival is not None:
+                self._queue.append(arrival)
+                self._arrived.set()
         self._ended = True
         self._arrived.set()
 
@@ -165,8 +130,7 @@ class _Packing:
         while self._open:
             await self._ship(self._open.pop(0))
         await self._files.finish()
-        self._counters.output_bytes = self._files.bytes_written
-        self._progress(self._counters)
+        self.intake.stored(0, self._files.bytes_written)
 
     async def abort(self) -> None:
         """Give everything back. The lanes have ended."""
@@ -208,18 +172,7 @@ class _Packing:
         with self._balance.waiting():
             sub, base = await self._files.append(part.buffer, len(frames))
         for frame in frames:
-            index = frame.identity.block_index
-            if self._latest[index] == frame.number:
-                where = base + frame.offset
-                self.placements[index] = Placement(
-                    frame.identity, frame.digest, self._files.backup_set_id, sub, where, frame.length
-                )
-        self._counters.input_bytes += len(frames) * MACRO_BLOCK_SIZE
-        self._counters.output_bytes = self._files.bytes_written
-        self._progress(self._counters)
-
-    def _reuse(self, block: UnchangedBlock) -> Placement:
-        index = block.identity.block_index
-        if index not in self._previous:
-            raise IntegrityError(f"block {index} is called unchanged, but the previous set does not have it")
-        return self._previous[index]
+            where = base + frame.offset
+            placement = Placement(frame.identity, frame.digest, self._files.backup_set_id, sub, where, frame.length)
+            self.intake.placed(frame.number, placement)
+        self.intake.stored(len(frames), self._files.bytes_written)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from mover.datapath.buffers import BufferPool
-from mover.datapath.compression import Chooser, Compression
-from mover.datapath.packer import MacroFiles
-from mover.datapath.pipeline import PackCounters, pack_blocks
+from mover.datapath.compression import Compression
+from mover.datapath.intake import PackCounters
+from mover.datapath.packing import Packing
+from mover.datapath.processes import MacroSpace
 from mover.errors import IntegrityError
 from mover.kernel import xxh3_128
 from mover.media.macro import MacroIndex, MacroIndexWriter, group_key
@@ -62,22 +61,11 @@ class SetReceipt:
 class SetWriter:
     """Writes one PG of one set. Nothing it writes has a name that an earlier attempt used."""
 
-    def __init__(
-        self,
-        repository: Repository,
-        identity: StoreIdentity,
-        job: SetJob,
-        *,
-        parts: BufferPool,
-        lanes: int,
-        threads: Executor,
-    ) -> None:
+    def __init__(self, repository: Repository, identity: StoreIdentity, job: SetJob, packing: Packing) -> None:
         self._repository = repository
-        self._parts = parts
-        self._lanes = lanes
         self._identity = identity
         self._job = job
-        self._threads = threads
+        self._packing = packing
         self._files: list[WrittenFile] = []
 
     async def write(
@@ -105,21 +93,12 @@ class SetWriter:
             counters = now
             progress(now)
 
-        macro_files = MacroFiles(
-            self._repository.target,
-            lambda sub: layout.macro_block(tenant, job.full_set, pg, job.backup_set_id, sub),
-            job.backup_set_id,
-            threads=self._threads,
-        )
         phase("blocks")
-        packed = await pack_blocks(
+        packed, files = await self._packing.pack(
             capture.blocks({index: placement.identity for index, placement in before.items()}),
-            macro_files,
-            parts=self._parts,
-            lanes=self._lanes,
-            chooser=Chooser(job.compression),
+            MacroSpace(layout, tenant, job.full_set, job.backup_set_id, pg),
+            job.compression,
             previous=before,
-            threads=self._threads,
             progress=count,
         )
         result = capture.result
@@ -127,7 +106,7 @@ class SetWriter:
         if missing:
             raise IntegrityError(f"PG {pg}: {len(missing)} live blocks were never captured, the first is {missing[0]}")
         placements = _ordered([packed[index] for index in result.live])
-        self._files.extend(macro_files.files)
+        self._files.extend(files)
         phase("meta")
         await self._write_index(placements, result)
         meta_bytes = await self._write_meta(result)

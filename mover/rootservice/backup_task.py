@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import update
 
 from mover.clock import SystemClock
-from mover.datapath.buffers import BufferPool, plan_memory
 from mover.datapath.compression import Compression
-from mover.datapath.pipeline import PackCounters
+from mover.datapath.intake import PackCounters
+from mover.datapath.packing import Limits, ManyProcesses, OneProcess, Packing, processes_for
 from mover.datapath.set_writer import SetJob, SetWriter
 from mover.errors import OB_ENTRY_NOT_EXIST, PreconditionError, UnreachableError
 from mover.events import Phase
@@ -142,14 +141,7 @@ class BackupTask:
 async def run_pg_task(task: BackupTask, report: Report) -> Mapping[str, Any]:
     """Back up the PG: capture from the store, write to the destination. Returns the receipt, plain values."""
     session, settings = task.session, task.session.settings
-    memory = plan_memory(
-        settings.memory,
-        part_size=settings.part_size,
-        min_part=session.repository.target.capabilities.min_part,
-        concurrency=settings.concurrency,
-        workers=settings.workers,
-    )
-    slabs, parts = BufferPool(memory.slabs, MACRO_BLOCK_SIZE), BufferPool(memory.parts, memory.part_size)
+    packing = _packing(session)
     job = SetJob(
         full_set=task.info.full_backup_set_id,
         backup_set_id=task.info.inc_backup_set_id,
@@ -172,10 +164,10 @@ async def run_pg_task(task: BackupTask, report: Report) -> Mapping[str, Any]:
             }
         )
 
-    capture = await session.store.capture(slabs)
     try:
-        with ThreadPoolExecutor(settings.workers, thread_name_prefix="mover-kernel") as threads:
-            writer = SetWriter(session.repository, task.identity, job, parts=parts, lanes=memory.lanes, threads=threads)
+        capture = await session.store.capture(packing.slabs)
+        try:
+            writer = SetWriter(session.repository, task.identity, job, packing)
             await writer.write_lists(set_lists(session.repository, task.identity, task.info))
             receipt = await writer.write(
                 capture,
@@ -184,8 +176,10 @@ async def run_pg_task(task: BackupTask, report: Report) -> Mapping[str, Any]:
                 progress=progress,
                 phase=lambda name: session.emit(Phase("backup", name)),
             )
+        finally:
+            await asyncio.shield(capture.aclose())
     finally:
-        await asyncio.shield(capture.aclose())
+        packing.close()
     return {
         "start_lsn": receipt.facts.start_lsn,
         "end_lsn": receipt.facts.end_lsn,
@@ -196,4 +190,19 @@ async def run_pg_task(task: BackupTask, report: Report) -> Mapping[str, Any]:
         + receipt.meta_bytes,
         "output_bytes": receipt.output_bytes,
         "root_digest": receipt.root.digest.hex(),
+        "chosen": dict(packing.chosen),
     }
+
+
+def _packing(session: Session) -> Packing:
+    settings, target = session.settings, session.repository.target
+    limits = Limits(
+        memory=settings.memory,
+        part_size=settings.part_size,
+        concurrency=settings.concurrency,
+        workers=settings.workers,
+    )
+    count = settings.processes or processes_for(settings.workers)
+    if count > 1 and settings.dest is not None:
+        return ManyProcesses(settings.dest, target.capabilities.min_part, limits, count)
+    return OneProcess(target, limits)

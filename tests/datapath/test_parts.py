@@ -12,7 +12,8 @@ from memory_store import identify, linked_block
 from mover.datapath.balance import INTERVAL, Balance, direction
 from mover.datapath.buffers import END_MARK_ROOM, FRAME_ROOM, BufferPool
 from mover.datapath.compression import Chooser, Compression
-from mover.datapath.parts import Arrival, OpenPart, merge
+from mover.datapath.intake import Arrival
+from mover.datapath.parts import OpenPart, merge
 from mover.errors import ConfigError
 from mover.kernel import Order, xxh3_128
 from mover.media.frames import end_mark, iter_frames

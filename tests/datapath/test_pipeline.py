@@ -14,8 +14,9 @@ from memory_store import identify, linked_block, sstable_block
 
 from mover.datapath.buffers import BufferPool, plan_memory
 from mover.datapath.compression import Chooser, Compression
+from mover.datapath.intake import PackCounters
 from mover.datapath.packer import MacroFiles
-from mover.datapath.pipeline import PackCounters, pack_blocks
+from mover.datapath.pipeline import pack_blocks
 from mover.errors import IntegrityError, MoverError
 from mover.kernel import xxh3_128
 from mover.media.frames import iter_frames
