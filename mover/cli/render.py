@@ -52,7 +52,7 @@ _EMPTY = {
     "progress": "no backup runs",
     "running": "no backup runs",
 }
-BACKUP_FACTS = (*_COLUMNS["sets"], "restorable", "compression")
+BACKUP_FACTS = (*_COLUMNS["sets"], "restorable", "compression", "tuning")
 RESTORE_FACTS = (
     "target",
     "set",

@@ -242,7 +242,11 @@ class SetWriter:
             compression=job.compression.label,
             parameters=dict(identity.parameters),
             proof=dict(result.proof),
-            extra={"reused_macro_block_count": reused, "read_bytes": counters.read_bytes},
+            extra={
+                "reused_macro_block_count": reused,
+                "read_bytes": counters.read_bytes,
+                "tuning": dict(self._packing.chosen),
+            },
         )
 
     async def write_lists(self, extra: Mapping[str, bytes]) -> None:

@@ -190,7 +190,6 @@ async def run_pg_task(task: BackupTask, report: Report) -> Mapping[str, Any]:
         + receipt.meta_bytes,
         "output_bytes": receipt.output_bytes,
         "root_digest": receipt.root.digest.hex(),
-        "chosen": dict(packing.chosen),
     }
 
 

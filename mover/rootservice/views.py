@@ -47,6 +47,8 @@ class SetView:
         view["compression"] = facts.compression if facts else None
         view["readable_by_oceanbase"] = facts.readable_by_oceanbase if facts else None
         view["proof"] = dict(facts.proof) if facts else None
+        view["read_bytes"] = facts.extra.get("read_bytes") if facts else None
+        view["tuning"] = facts.extra.get("tuning") if facts else None
         if self.warnings:
             view["warnings"] = list(self.warnings)
         return view

@@ -322,3 +322,20 @@ async def test_a_complete_backup_stays_one_when_the_catalog_breaks_at_its_end(
         assert view.info.status == BackupStatus.SUCCESS
         events = session.emit.__self__  # type: ignore[attr-defined]
         assert any(isinstance(event, Notice) and "disk full" in event.message for event in events)
+
+
+async def test_several_processes_write_the_same_set(tmp_path: Path) -> None:
+    store = a_store(seed=9)
+    async with session_on(tmp_path, store, processes=2, memory=64 << 20) as session:
+        await archive.start(session)
+        image = store.image()
+        full = await back_up(session, incremental=False)
+        assert full.as_json()["tuning"]["processes"] == 2
+        store.change(2)
+        changed = store.image()
+        await back_up(session)
+        assert (await validate(session.repository, ValidateRequest())).violations == []
+        for set_id, expected in ((1, image), (2, changed)):
+            into = tmp_path / f"restored{set_id}"
+            await restored(session, into, set_id=set_id)
+            assert restored_blocks(into, BLOCKS) == expected.blocks
