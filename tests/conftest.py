@@ -4,12 +4,13 @@ import os
 import sys
 from pathlib import Path
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
-# No deadline: how long one example takes says more about the machine's load than about the code.
+# No deadline, and no complaint about slow examples: how long they take says more about the machine's load.
 # The suite tries the same examples every time, so that a red run is about the change; `make fuzz` looks for new ones.
-settings.register_profile("mover", deadline=None, print_blob=True, derandomize=True)
-settings.register_profile("fuzz", deadline=None, print_blob=True, max_examples=1000)
+calm = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("mover", derandomize=True, **calm)
+settings.register_profile("fuzz", max_examples=1000, **calm)
 settings.load_profile(os.environ.get("MOVER_HYPOTHESIS", "mover"))
