@@ -62,7 +62,10 @@ class BufferPool:
         if shared:
             self.fd = os.memfd_create("mover-slabs", os.MFD_CLOEXEC)
             os.ftruncate(self.fd, count * size)
-        arena = mmap.mmap(self.fd, count * size)
+            arena = mmap.mmap(self.fd, count * size)
+        else:
+            # Private: shared memory, mmap's default, gets no huge pages, and O_DIRECT then pins small ones one by one.
+            arena = mmap.mmap(-1, count * size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         try:
             arena.madvise(mmap.MADV_HUGEPAGE)
         except (OSError, AttributeError):  # not every kernel has huge pages; they only save page faults
