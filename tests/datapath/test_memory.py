@@ -1,0 +1,43 @@
+"""--memory is a ceiling: a process that packs stays below it, whatever it is asked to do at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mover.bench import worker
+from mover.bench.data import write_block_file
+
+MIB = 1 << 20
+
+
+def peak_of(job: dict[str, object], dest: str, tmp_path: Path) -> int:
+    """The largest resident size in bytes of a process that does ``job``."""
+    report = tmp_path / "report.json"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mover.bench.worker", str(report), json.dumps(job)],
+        env={**os.environ, worker.DEST: dest},
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert json.loads(report.read_text())["bytes_in"] > 0
+    return used.ru_maxrss * 1024
+
+
+@pytest.mark.parametrize("memory", [24 * MIB, 64 * MIB])
+@pytest.mark.parametrize(("kind", "compression"), [("rows", "zstd:1"), ("engine", "auto")])
+def test_the_worst_concurrency_stays_below_the_ceiling(
+    tmp_path: Path, memory: int, kind: str, compression: str
+) -> None:
+    source = tmp_path / "blocks"
+    write_block_file(source, kind, 100)
+    job = {"do": "pack", "source": str(source), "memory": memory, "workers": 8, "concurrency": 64}
+    job |= {"part_size": 8 * MIB, "compression": compression}
+    dest = tmp_path / "dest"
+    assert peak_of(job, dest.as_uri(), tmp_path) < 1.3 * memory + 100 * MIB
