@@ -21,7 +21,8 @@ _SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
-ZSTD_LEVELS = range(1, 23)
+ZSTD_LEVELS = (-7, 19)
+AUTO_LEVELS = (1, 3)  # of auto without a range
 
 
 def text(value: object) -> str:
@@ -169,19 +170,29 @@ def cluster_name(value: object) -> str:
 def compression(value: object) -> str:
     """``none``, ``lz4``, ``zstd:<level>``, ``auto`` or ``auto:<min>..<max>``, in lower case."""
     word = text(value).strip().lower()
-    if word in ("none", "lz4", "auto"):
-        return word
+    compression_levels(word)
+    return word
+
+
+def compression_levels(word: str) -> tuple[str, int, int]:
+    """What a spelling of :func:`compression` means: its kind and the zstd levels from and to. Raises ValueError."""
+    if word in ("none", "lz4"):
+        return word, 1, 1
+    if word == "auto":
+        return word, *AUTO_LEVELS
     if word == "zstd":
         raise ValueError("needs a level, such as zstd:3")
-    match = re.fullmatch(r"zstd:(\d{1,2})|auto:(\d{1,2})\.\.(\d{1,2})", word)
+    match = re.fullmatch(r"(zstd):(-?\d{1,2})|(auto):(-?\d{1,2})\.\.(-?\d{1,2})", word)
     if match is None:
-        raise ValueError(f"must be none, lz4, zstd:<level>, auto or auto:<min>..<max>, not {value!r}")
-    levels = [int(group) for group in match.groups() if group is not None]
-    if any(level not in ZSTD_LEVELS for level in levels):
-        raise ValueError(f"has zstd levels from {ZSTD_LEVELS[0]} to {ZSTD_LEVELS[-1]}, not {value!r}")
-    if levels[0] > levels[-1]:
-        raise ValueError(f"has its lower level first, such as auto:{levels[-1]}..{levels[0]}, not {value!r}")
-    return word
+        raise ValueError(f"must be none, lz4, zstd:<level>, auto or auto:<min>..<max>, not {word!r}")
+    kind, *levels = [group for group in match.groups() if group is not None]
+    low, top = int(levels[0]), int(levels[-1])
+    for level in (low, top):
+        if level == 0 or not ZSTD_LEVELS[0] <= level <= ZSTD_LEVELS[1]:
+            raise ValueError(f"has zstd levels 1 to {ZSTD_LEVELS[1]}, or -1 to {ZSTD_LEVELS[0]} for speed, not {level}")
+    if low > top:
+        raise ValueError(f"has its lower level first, such as auto:{top}..{low}, not {word!r}")
+    return kind, low, top
 
 
 def choice(*words: str) -> Callable[[object], str]:

@@ -125,6 +125,8 @@ def test_missing_file_is_an_error_when_it_was_named(tmp_path):
         ("lease_ttl", "0s"),
         ("compression", "zstd"),
         ("compression", "zstd:99"),
+        ("compression", "zstd:0"),
+        ("compression", "auto:-9..1"),
         ("compression", "auto:5..2"),
         ("compression", "brotli"),
         ("cluster_name", "../x"),

@@ -7,15 +7,14 @@ to 0.98, and spending CPU on them only slows the backup down.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
+from mover.config_values import compression_levels
 from mover.errors import ConfigError
 from mover.kernel import Order
 from mover.media.header import Compressor
 from mover.store.base import BlockIdentity
 
-AUTO_LEVELS = (1, 3)  # without a range
 KEEP_PERMILLE = 950  # auto: what is left above this share is not worth decompressing at every restore
 # What zstd has in store, in steps that differ: between two of them neither speed nor ratio changes much.
 LADDER = (-7, -5, -3, -1, 1, 2, 3, 5, 7, 9, 12, 15, 19)
@@ -32,20 +31,13 @@ class Compression:
     @classmethod
     def parse(cls, text: str) -> Compression:
         """Raises ConfigError for anything but the documented spellings."""
-        if text in {"none", "lz4"}:
-            return cls(text)
-        if text == "auto":
-            return cls("auto", *AUTO_LEVELS)
-        if found := re.fullmatch(r"(zstd|auto):(-?\d+)(?:\.\.(-?\d+))?", text):
-            mode, level, top = found.groups()
-            levels = [int(level)] if top is None else [int(level), int(top)]
-            ranged = top is not None
-            if ranged == (mode == "auto") and levels == sorted(levels) and all(-7 <= n <= 19 and n for n in levels):
-                return cls(mode, levels[0], levels[-1])
-        raise ConfigError(
-            f"compression {text!r} is not known",
-            hint="use none, lz4, zstd:<level> (1 to 19, or -1 to -7 for speed), auto, or auto:<min>..<max>",
-        )
+        try:
+            return cls(*compression_levels(text))
+        except ValueError as error:
+            raise ConfigError(
+                f"compression {error}",
+                hint="use none, lz4, zstd:<level> (1 to 19, or -1 to -7 for speed), auto, or auto:<min>..<max>",
+            ) from None
 
     @property
     def label(self) -> str:
