@@ -1,7 +1,7 @@
 # Everything is built into .venv at the project root. `make demo` and `make test` are all a newcomer needs.
 #
 #   make demo    the whole story on a real engine: archive, back up, restore to a moment, boot, compare
-#   make test    all tests, and the kernel's once more without the native extension
+#   make test    all tests, WORKERS (3) at a time, and the kernel's once more without the native extension
 #   make lint    ruff and mypy
 #   make soak    the long sweeps
 #   make fuzz    the property tests with new examples every time, many of them
@@ -25,9 +25,15 @@ NATIVE_SOURCES := setup.py $(wildcard _native/*.pyx _native/*.pxd _native/*.h _n
 demo: build
 	$(BIN)/python -m mover demo
 
+# Most of the time engines boot, sweep and compact: three workers keep two processors busy. What measures comes first and
+# alone, the great run last, so that its summary is the last that is said.
+WORKERS ?= 3
+
 test: build
-	$(PYTEST) -m "not soak"
-	MOVER_PURE=1 $(PYTEST) -q tests/kernel tests/media
+	@date +%s > $(STAMPS)/began
+	$(PYTEST) -q -m alone
+	MOVER_PURE=1 $(PYTEST) -q -n $(WORKERS) tests/kernel tests/media
+	TESTS_BEGAN=$$(cat $(STAMPS)/began) $(PYTEST) -n $(WORKERS) -m "not soak and not alone"
 
 lint: build
 	$(BIN)/ruff check .

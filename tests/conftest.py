@@ -2,8 +2,10 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
@@ -14,3 +16,24 @@ calm = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCh
 settings.register_profile("mover", derandomize=True, **calm)
 settings.register_profile("fuzz", max_examples=1000, **calm)
 settings.load_profile(os.environ.get("MOVER_HYPOTHESIS", "mover"))
+
+
+def pytest_collection_modifyitems(items):
+    """What waits for engines first: it takes longest, and the other workers do everything else meanwhile."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: not (here / "e2e" in item.path.parents or item.path.name == "test_seekdb_engine.py"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from workers import Engines
+
+    return Engines(config, log)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """`make test` runs pytest more than once; the last run says how long all of it took."""
+    began = os.environ.get("TESTS_BEGAN")
+    if began and not hasattr(terminalreporter.config, "workerinput"):
+        minutes, seconds = divmod(int(time.time()) - int(began), 60)
+        terminalreporter.write_line(f"all tests took {minutes}:{seconds:02} minutes")

@@ -66,6 +66,23 @@ async def site(request, scratch):
         shutil.rmtree(directory, ignore_errors=True)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def lone(scratch):
+    """An engine and an empty directory that nobody else uses."""
+    directory = Path(tempfile.mkdtemp(prefix="lone-", dir=scratch))
+    tree = directory / "dest"
+    tree.mkdir()
+    server = SeekdbServer(directory / "e")
+    mover = Mover(directory / "home", {"source": server.source_url, "dest": tree.as_uri()})
+    try:
+        await server.start(boot_seconds=120)
+        yield Site("file", directory, server, mover, tree)
+    finally:
+        await mover.close()
+        await server.kill()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def story(site):
     """The site after the story."""

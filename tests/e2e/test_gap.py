@@ -5,35 +5,14 @@ import random
 import shutil
 
 import pytest
-import pytest_asyncio
 from engine_load import connect, minor_freeze
 from marks import Marks, found_marks
-from mover_process import Mover
 from polling import until
-from site_of_tests import Site
 from table_prints import table_prints
 
 from mover.kernel.palf import PALF_FILE_BYTES
-from mover.store.seekdb.server import SeekdbServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def lone(scratch):
-    """An engine and an empty directory that nobody else uses."""
-    directory = scratch / "gap"
-    tree = directory / "dest"
-    tree.mkdir(parents=True)
-    server = SeekdbServer(directory / "e")
-    mover = Mover(directory / "home", {"source": server.source_url, "dest": tree.as_uri()})
-    try:
-        await server.start(boot_seconds=120)
-        yield Site("file", directory, server, mover, tree)
-    finally:
-        await mover.close()
-        await server.kill()
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 async def test_from_gap_to_second_round_to_stopped_store(lone):

@@ -12,7 +12,7 @@ from mover.repository.archive_state import load_record
 from mover.repository.tree import Repository
 from mover.target.url import open_target
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.alone]
 
 RATE = 20e6
 SECONDS = 10.0
@@ -42,8 +42,9 @@ async def _write(options, seed, may_go_on, stop):
         await connection.ensure_closed()
 
 
-async def test_lag_under_a_steady_load(file_story, record_property, capsys):
-    site = file_story.site
+async def test_lag_under_a_steady_load(lone, record_property, capsys):
+    site = lone
+    await site.mover.ok("archivelog", "start")
     await site.query("CREATE DATABASE lag")
     await site.query("CREATE TABLE lag.t (id INT PRIMARY KEY, v LONGTEXT)")
     archiver = await site.archive()

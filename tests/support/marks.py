@@ -15,6 +15,7 @@ class Marks:
 
     options: dict[str, Any]
     scns: dict[int, int] = field(default_factory=dict)
+    crowded: int = 0  # rows of ``marks.crowd``
 
     async def create(self) -> None:
         await query(self.options, "CREATE DATABASE marks")
@@ -39,15 +40,20 @@ class Marks:
             await connection.ensure_closed()
 
     async def crowd(self, writers: int = 12, each: int = 12) -> None:
-        """Many small transactions at once, so that the engine puts several into one log group."""
+        """Many small transactions that commit at once, so that the engine may put several into one log group."""
+        first, self.crowded = self.crowded, self.crowded + writers * each
+        meeting = asyncio.Barrier(writers)
 
         async def one(writer: int) -> None:
             connection = await connect(self.options)
             try:
                 async with connection.cursor() as cursor:
                     for i in range(each):
-                        n = writer * each + i
+                        n = first + writer * each + i
+                        await cursor.execute("BEGIN")
                         await cursor.execute(f"INSERT INTO marks.crowd VALUES ({n}, '{crowd_text(n)}')")
+                        await meeting.wait()
+                        await cursor.execute("COMMIT")
             finally:
                 await connection.ensure_closed()
 

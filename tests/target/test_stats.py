@@ -3,6 +3,7 @@
 import pytest
 
 from mover.errors import TargetNotFound
+from mover.target.base import BytesPart
 from mover.target.stats import StatsTarget
 from mover.target.url import open_target
 
@@ -12,7 +13,7 @@ async def test_counts_requests_and_bytes(tmp_path):
     await target.put("a", b"12345")
     await target.append("log", 0, b"123")
     writer = await target.create("big")
-    await writer.write(bytes(1000))
+    await writer.write(BytesPart(bytes(1000)))
     await writer.commit()
     assert await target.get("a") == b"12345"
     assert [len(piece) async for piece in target.stream("big", chunk=600)] == [600, 400]
