@@ -14,7 +14,7 @@ from mover.cli.output import print_json, say
 
 if TYPE_CHECKING:
     from mover.cli.runner import Control
-    from mover.rootservice.archive import ArchiveView, RoundView
+    from mover.rootservice.round_views import ArchiveView, RoundView
     from mover.rootservice.session import Session
 
 
@@ -112,13 +112,13 @@ def show_rounds(invocation: Invocation) -> int:
     """All rounds, as a table or as JSON."""
 
     async def body(session: Session, _control: Control) -> ArchiveView:
-        from mover.rootservice import archive
+        from mover.rootservice.round_views import archive_view
 
-        return await archive.status(session)
+        return await archive_view(session)
 
     from mover.cli.render import show_view
 
-    outcome = with_session(invocation, body, need_source=False, silent=True)
+    outcome = with_session(invocation, body, need_source=False, need_catalog=False, silent=True)
     show_view(invocation, "archivelog", outcome.value.as_json())
     return outcome.status(DONE)
 

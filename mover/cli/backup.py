@@ -107,9 +107,9 @@ def cancel(invocation: Invocation) -> int:
 @click.pass_obj
 def status(invocation: Invocation) -> int:
     async def body(session: Session, _control: Control) -> dict[str, Any]:
-        from mover.rootservice import views
+        from mover.rootservice import job_views, views
 
-        running = (await views.progress(session)).as_json()["progress"]
+        running = (await job_views.progress(session)).as_json()["progress"]
         sets = (await views.sets(session)).as_json()["sets"]
         return {"running": running, "latest_set": sets[-1] if sets else None}
 

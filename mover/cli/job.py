@@ -33,12 +33,19 @@ def display_for(invocation: Invocation, *, stream: bool = False) -> Display:
 
 
 def with_session(
-    invocation: Invocation, body: Body[T], *, need_source: bool, silent: bool = False, stream: bool = False
+    invocation: Invocation,
+    body: Body[T],
+    *,
+    need_source: bool,
+    need_catalog: bool = True,
+    silent: bool = False,
+    stream: bool = False,
 ) -> Outcome[T]:
     """Run ``body(session, control)``.
 
     Args:
         need_source: the store must be given and open.
+        need_catalog: leases or the views of jobs are used; what only reads the destination starts faster without.
         silent: a look-up that is over before progress would help.
         stream: events are JSON lines on stdout when ``--json`` is given.
     """
@@ -51,7 +58,9 @@ def with_session(
     async def whole(control: Control) -> T:
         from mover.rootservice.session import open_session
 
-        async with open_session(settings, need_source=need_source, emit=display.emit) as session:
+        async with open_session(
+            settings, need_source=need_source, need_catalog=need_catalog, emit=display.emit
+        ) as session:
             return await body(session, control)
 
     return run_job(whole, display)

@@ -74,7 +74,7 @@ def command(
         with control.graceful() as stop:
             return await restore(session.repository, request, emit=session.emit, stop=stop)
 
-    entry = with_session(invocation, body, need_source=False).value.as_json()
+    entry = with_session(invocation, body, need_source=False, need_catalog=False).value.as_json()
     _report(invocation, entry)
     return DONE
 

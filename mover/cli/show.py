@@ -10,7 +10,7 @@ from mover.cli.archivelog import show_rounds
 from mover.cli.command import Group
 from mover.cli.ending import DONE
 from mover.cli.invocation import Invocation
-from mover.cli.job import with_session
+from mover.cli.job import Body, with_session
 
 if TYPE_CHECKING:
     from mover.cli.runner import Control
@@ -34,7 +34,12 @@ def command() -> None:
 )
 @click.pass_obj
 def sets(invocation: Invocation) -> int:
-    return _view(invocation, "sets")
+    async def body(session: Session, _control: Control) -> Any:
+        from mover.rootservice import views
+
+        return await views.sets(session)
+
+    return _show(invocation, "sets", body, need_catalog=False)
 
 
 @command.command(
@@ -59,11 +64,7 @@ def windows(invocation: Invocation) -> int:
 
         return await find(session.repository)
 
-    from mover.cli.render import show_view
-
-    outcome = with_session(invocation, body, need_source=False, silent=True)
-    show_view(invocation, "windows", outcome.value.as_json())
-    return outcome.status(DONE)
+    return _show(invocation, "windows", body, need_catalog=False)
 
 
 @command.command(
@@ -73,7 +74,7 @@ def windows(invocation: Invocation) -> int:
 )
 @click.pass_obj
 def progress(invocation: Invocation) -> int:
-    return _view(invocation, "progress")
+    return _jobs(invocation, "progress")
 
 
 @command.command(
@@ -83,7 +84,7 @@ def progress(invocation: Invocation) -> int:
 )
 @click.pass_obj
 def tasks(invocation: Invocation) -> int:
-    return _view(invocation, "tasks")
+    return _jobs(invocation, "tasks")
 
 
 @command.command(
@@ -93,17 +94,21 @@ def tasks(invocation: Invocation) -> int:
 )
 @click.pass_obj
 def jobs(invocation: Invocation) -> int:
-    return _view(invocation, "jobs")
+    return _jobs(invocation, "jobs")
 
 
-def _view(invocation: Invocation, name: str) -> int:
+def _jobs(invocation: Invocation, name: str) -> int:
     async def body(session: Session, _control: Control) -> Any:
-        from mover.rootservice import views
+        from mover.rootservice import job_views
 
-        return await getattr(views, name)(session)
+        return await getattr(job_views, name)(session)
 
+    return _show(invocation, name, body, need_catalog=True)
+
+
+def _show(invocation: Invocation, name: str, body: Body[Any], *, need_catalog: bool) -> int:
     from mover.cli.render import show_view
 
-    outcome = with_session(invocation, body, need_source=False, silent=True)
+    outcome = with_session(invocation, body, need_source=False, need_catalog=need_catalog, silent=True)
     show_view(invocation, name, outcome.value.as_json())
     return outcome.status(DONE)

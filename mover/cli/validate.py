@@ -55,7 +55,7 @@ def command(invocation: Invocation, set_id: int | None, archive: bool, everythin
         with control.graceful() as stop:
             return await validate(session.repository, request, emit=session.emit, stop=stop)
 
-    report = with_session(invocation, body, need_source=False).value
+    report = with_session(invocation, body, need_source=False, need_catalog=False).value
     if invocation.json:
         print_json(report.as_json(), invocation.redactor)
     elif not invocation.quiet or not report.ok:

@@ -22,6 +22,7 @@ from mover.events import ArchiveProgress, Emit, Event
 from mover.recovery.restore import RestoreRequest, restore
 from mover.recovery.validate import ValidateRequest, validate
 from mover.rootservice import archive, backup
+from mover.rootservice.round_views import archive_view
 from mover.rootservice.session import Session, open_session
 from mover.store.seekdb.server import SeekdbServer
 from mover.target.url import open_target
@@ -231,7 +232,7 @@ class _Story:
         """Wait until the archive has everything up to ``scn``."""
         deadline = time.monotonic() + _ARCHIVE_SECONDS
         while time.monotonic() < deadline:
-            rounds = (await archive.status(session)).as_json()["rounds"]
+            rounds = (await archive_view(session)).as_json()["rounds"]
             if isinstance(rounds, list) and rounds and rounds[-1]["checkpoint_scn"] >= scn:
                 return
             await asyncio.sleep(_POLL_SECONDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mover.clock import Clock, SystemClock
 from mover.config import Settings
@@ -12,10 +13,13 @@ from mover.errors import ConfigError
 from mover.events import Emit, ignore
 from mover.media.layout import SYS_TENANT_ID, Layout
 from mover.repository.tree import Repository
-from mover.rootservice.catalog import Catalog, default_catalog_url
-from mover.rootservice.lease import Lease
 from mover.store.base import Store
 from mover.target.url import FileDestination, open_target, parse_url
+
+# SQLAlchemy takes as long to import as all of mover: what reads a destination does without.
+if TYPE_CHECKING:
+    from mover.rootservice.catalog import Catalog
+    from mover.rootservice.lease import Lease
 
 
 @dataclass(slots=True)
@@ -24,7 +28,7 @@ class Session:
 
     settings: Settings
     repository: Repository
-    catalog: Catalog
+    maybe_catalog: Catalog | None
     clock: Clock
     emit: Emit
     maybe_store: Store | None
@@ -36,8 +40,16 @@ class Session:
             raise ConfigError("no source was given", hint="name the store with --source seekdb:///base/dir")
         return self.maybe_store
 
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog. The session must have been opened with it."""
+        assert self.maybe_catalog is not None, "a session without a catalog"
+        return self.maybe_catalog
+
     def lease(self, work: str, *, floor: int = 0) -> Lease:
         """The lease of one kind of work ("archive", "backup") on this tenant."""
+        from mover.rootservice.lease import Lease
+
         name = f"{work}:{self.repository.tenant_id}"
         return Lease(self.catalog, self.clock, name, ttl=self.settings.lease_ttl, floor=floor)
 
@@ -56,6 +68,8 @@ async def open_catalog(settings: Settings) -> AsyncIterator[Catalog]:
 
     Raises ConfigError and UnreachableError.
     """
+    from mover.rootservice.catalog import Catalog, default_catalog_url
+
     if settings.dest is None:
         raise ConfigError("no destination was given", hint="name it with --dest file:///dir or s3://bucket/prefix")
     url = settings.catalog or default_catalog_url(
@@ -70,9 +84,14 @@ async def open_catalog(settings: Settings) -> AsyncIterator[Catalog]:
 
 @asynccontextmanager
 async def open_session(
-    settings: Settings, *, need_source: bool, emit: Emit = ignore, clock: Clock | None = None
+    settings: Settings,
+    *,
+    need_source: bool,
+    need_catalog: bool = True,
+    emit: Emit = ignore,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Session]:
-    """Open destination, catalog and, with ``need_source``, the store; close them in reverse order.
+    """Open destination and, as needed, store and catalog; close them in reverse order.
 
     Raises ConfigError for what is missing or malformed, UnreachableError for what does not answer.
     """
@@ -104,13 +123,13 @@ async def open_session(
                 scratch=settings.scratch_dir,
             )
             stack.push_async_callback(store.aclose)
-        catalog = await stack.enter_async_context(open_catalog(settings))
+        catalog = await stack.enter_async_context(open_catalog(settings)) if need_catalog else None
         layout = Layout(settings.cluster_name, settings.cluster_id)
         tenant_id = SYS_TENANT_ID if store is None else (await store.identity()).tenant_id
         yield Session(
             settings=settings,
             repository=Repository(target, layout, tenant_id),
-            catalog=catalog,
+            maybe_catalog=catalog,
             clock=clock or SystemClock(),
             emit=emit,
             maybe_store=store,

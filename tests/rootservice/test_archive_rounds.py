@@ -15,6 +15,7 @@ from coordinator import (  # noqa: F401 - the fixture
 )
 from memory_store import PG, MemoryStore
 
+from mover.clock import SystemClock
 from mover.errors import IntegrityError, LogGapError, MoverError, PreconditionError, SourceError, StateError
 from mover.events import Notice
 from mover.recovery.windows import windows
@@ -22,12 +23,13 @@ from mover.repository.archive_state import load_record, publish_record
 from mover.repository.rounds import RoundReader
 from mover.rootservice import archive
 from mover.rootservice.archiver import Archiver
+from mover.rootservice.round_views import RoundView, archive_view
 from mover.rootservice.session import Session
 
 pytestmark = pytest.mark.usefixtures("small_and_fast")
 
 
-async def catch_up(session: Session) -> archive.RoundView:
+async def catch_up(session: Session) -> RoundView:
     return await archive.run(session, until_caught_up=True, stop=asyncio.Event())
 
 
@@ -67,7 +69,7 @@ async def test_log_that_was_read_before_a_gap_is_kept_and_the_gap_is_exact(tmp_p
         assert record.checkpoint_lsn == record.gap.from_lsn == lost * store.palf_file
         assert record.gap.until_lsn == (lost + 1) * store.palf_file
         assert record.gap.from_scn == record.checkpoint_scn
-        assert (await archive.status(session)).rounds[-1].status == "INTERRUPTED"
+        assert (await archive_view(session)).rounds[-1].status == "INTERRUPTED"
         data = b""
         async for run in RoundReader(session.repository, 1, PG).log(0, record.checkpoint_lsn):
             data += run.data
@@ -116,7 +118,7 @@ async def test_a_sleeper_that_wakes_up_cannot_touch_what_its_successor_wrote(tmp
         await catch_up(old)
         async with archive._archive_lease(old) as lease:
             log = await store.log("sleeper")
-            current = (await archive.status(old)).rounds[-1].info
+            current = (await archive_view(old)).rounds[-1].info
             sleeper = await Archiver.resume(old, lease, current, PG, log)
             store.write_log(20)
             await sleeper._turn()
@@ -149,7 +151,7 @@ async def test_an_archiver_that_lost_its_lease_writes_nothing_more(tmp_path: Pat
         await archive.start(session)
         async with archive._archive_lease(session) as lease:
             log = await store.log("archive")
-            current = (await archive.status(session)).rounds[-1].info
+            current = (await archive_view(session)).rounds[-1].info
             archiver = await Archiver.resume(session, lease, current, PG, log)
             await archiver._turn()
             store.write_log(10)
@@ -228,6 +230,7 @@ async def test_published_log_that_cannot_be_had_again_moves_the_checkpoint_back(
 async def test_a_stop_ends_a_running_archiver_with_all_log_and_drops_the_hold(tmp_path: Path) -> None:
     store = a_store()
     async with session_on(tmp_path, store) as session, session_on(tmp_path, store) as other:
+        other.clock = SystemClock()  # its patience is a minute, which the stepping clock makes a moment
         await archive.start(session)
         running = asyncio.create_task(archive.run(session, until_caught_up=False, stop=asyncio.Event()))
         await asyncio.sleep(0.05)

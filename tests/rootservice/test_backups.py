@@ -18,7 +18,7 @@ from mover.media.backup_info import BackupStatus, begin_backup
 from mover.recovery.validate import ValidateRequest, validate
 from mover.repository.remains import remains_of
 from mover.repository.sets import load_infos, load_set, publish_infos
-from mover.rootservice import archive, backup, views
+from mover.rootservice import archive, backup, job_views, views
 from mover.rootservice.catalog import backup_task
 from mover.rootservice.session import Session
 from mover.rootservice.views import SetView
@@ -258,11 +258,11 @@ async def test_a_dead_backup_neither_runs_nor_can_be_cancelled(tmp_path: Path) -
         row = {"tenant_id": 1, "backup_set_id": 77, "backup_type": "D", "status": "DOING", "owner_epoch": 1}
         async with session.catalog.begin() as connection:
             await connection.execute(backup_task.insert().values(**row, start_time=1))
-        assert (await views.progress(session)).rows == ()
+        assert (await job_views.progress(session)).rows == ()
         with pytest.raises(PreconditionError, match="no backup of tenant 1 is running"):
             await backup.cancel(session.catalog, 1)
         await back_up(session)
-        rows = {entry["bs_key"]: entry for entry in (await views.jobs(session)).rows}
+        rows = {entry["bs_key"]: entry for entry in (await job_views.jobs(session)).rows}
         assert (rows[77]["status"], rows[1]["status"]) == ("FAILED", "COMPLETED")
 
 

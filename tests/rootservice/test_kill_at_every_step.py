@@ -25,6 +25,7 @@ from mover.recovery.validate import ValidateRequest, validate
 from mover.repository.remains import remains_of
 from mover.repository.sets import complete, load_infos, load_set
 from mover.rootservice import archive, backup
+from mover.rootservice.round_views import archive_view
 from mover.rootservice.session import Session
 from mover.rootservice.views import SetView
 
@@ -193,7 +194,7 @@ async def test_an_archiver_that_dies_at_any_call(tmp_path: Path, append: bool, a
 async def _record(world: World, append: bool) -> Any:
     """The round record as a fresh look at the destination finds it."""
     async with session_on(world.root, None, faulty={"append": append}) as session:
-        views = (await archive.status(session)).rounds
+        views = (await archive_view(session)).rounds
         assert views[-1].record is not None
         return views[-1].record
 
@@ -215,7 +216,7 @@ async def test_a_start_that_dies_at_any_call(tmp_path: Path, after: bool) -> Non
         if not died:
             break
         async with session_on(root, store, **SETTINGS) as session:
-            rounds = (await archive.status(session)).rounds
+            rounds = (await archive_view(session)).rounds
             if not rounds or rounds[-1].status != "DOING":
                 view = await archive.start(session)
                 assert view.info.round_id == len(rounds) + 1
@@ -240,7 +241,7 @@ async def test_a_stop_that_dies_at_any_call(tmp_path: Path, after: bool) -> None
             except MoverError:
                 died = True
         async with session_on(case.root, case.store, **SETTINGS) as session:
-            if (await archive.status(session)).rounds[-1].status != "STOP":
+            if (await archive_view(session)).rounds[-1].status != "STOP":
                 assert (await archive.stop(session)).status == "STOP"
             await archive.start(session)
             await archive_to_the_end(session)

@@ -82,7 +82,7 @@ async def session_on(
         yield Session(
             settings=Settings(**chosen),
             repository=Repository(target, Layout("seekdb", 1), 1),
-            catalog=opened,
+            maybe_catalog=opened,
             clock=SteppingClock(),
             emit=events.append,
             maybe_store=store,
