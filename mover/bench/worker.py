@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import mmap
 import os
 import resource
 import sys
@@ -27,11 +26,10 @@ from mover.datapath.pipeline import pack_blocks
 from mover.errors import IntegrityError, MoverError
 from mover.store.base import MACRO_BLOCK_SIZE, CapturedBlock, Slab
 from mover.store.seekdb.blocks import BlockImage, BlockReader
-from mover.target.base import BytesPart, Target
+from mover.target.base import Target
 from mover.target.url import open_target
 
 DEST = "MOVER_BENCH_DEST"
-_CHUNK = 4 << 20
 _READ_AHEAD = 4  # as a capture
 
 
@@ -58,24 +56,20 @@ def repeat(job: dict[str, Any]) -> dict[str, Any]:
 
 
 async def upload(job: dict[str, Any], target: Target) -> dict[str, Any]:
-    """One large file through the destination's writer, as it is; the next piece is read while one is written."""
+    """One large file through the destination's writer, as it is; the next parts are read while some are written."""
     ready = Ready()
-    buffers = deque(memoryview(mmap.mmap(-1, _CHUNK)) for _ in range(2))
+    pool = BufferPool(job["concurrency"] + 2, -(-job["part_size"] // 4096) * 4096)
     fd = os.open(job["source"], os.O_RDONLY)
     size, at = os.fstat(fd).st_size, 0
     try:
         writer = await target.create("file")
-        reading = asyncio.create_task(asyncio.to_thread(os.preadv, fd, [buffers[0]], at))
         while at < size:
-            count = await reading
-            if not count:
+            part = await pool.acquire()
+            part.filled = await asyncio.to_thread(os.preadv, fd, [part.buffer], at)
+            if not part.filled:
                 raise MoverError(f"{job['source']} shrank while it was read")
-            at += count
-            full = buffers[0]
-            buffers.rotate(1)
-            reading = asyncio.create_task(asyncio.to_thread(os.preadv, fd, [buffers[0]], at))
-            await writer.write(BytesPart(full[:count]))
-        await reading
+            at += part.filled
+            await writer.write(part)
         info = await writer.commit()
     finally:
         os.close(fd)

@@ -126,7 +126,8 @@ class Target(Protocol):
         """Fill ``buffer`` with the bytes from ``start`` on: ``get`` for large pieces, without an object for each.
 
         Raises TargetNotFound; a file that ends earlier is a TargetError. Also when it is cancelled, nothing writes into
-        ``buffer`` any more once this returns.
+        ``buffer`` any more once this returns or raises. The exception is UnreachableError, which then takes the place
+        of the cancel: the answer may still come, into ``buffer``, so the caller drops it and never uses it again.
         """
         ...
 

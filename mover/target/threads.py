@@ -6,9 +6,9 @@ interpreter exits: one dead mount would keep the whole program from ending.
 
 from __future__ import annotations
 
-import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, TypeVar
@@ -27,6 +27,7 @@ class Threads(Executor):
         self._lock = threading.Lock()
         self._started = 0
         self._waiting = 0  # jobs queued or running
+        self._begun: dict[int, float] = {}  # by thread: when its job began
         self._closed = False
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
@@ -51,18 +52,17 @@ class Threads(Executor):
         for _ in range(started):
             self._jobs.put(None)
 
-    async def run(self, fn: Callable[[], T], timeout: float) -> T:
-        """``fn()`` in a thread. TimeoutError after ``timeout`` seconds, CancelledError at once when cancelled.
-
-        In both cases a call that has begun goes on in its thread: whoever shares a file descriptor or a buffer with
-        it must order itself behind it (see FileHandle).
-        """
-        async with asyncio.timeout(timeout):
-            return await asyncio.get_running_loop().run_in_executor(self, fn)
+    def all_busy_for(self, seconds: float) -> bool:
+        """Whether each of the threads has been in one and the same call for that long."""
+        before = time.monotonic() - seconds
+        with self._lock:
+            return len(self._begun) == self._count and all(begun < before for begun in self._begun.values())
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             future, call = job
+            with self._lock:
+                self._begun[threading.get_ident()] = time.monotonic()
             if future.set_running_or_notify_cancel():
                 try:
                     result = call()
@@ -73,4 +73,5 @@ class Threads(Executor):
             # Neither the job nor its result may stay alive while this thread waits for the next one.
             del future, call, job
             with self._lock:
+                del self._begun[threading.get_ident()]
                 self._waiting -= 1

@@ -10,7 +10,6 @@ import ctypes
 import errno
 import os
 import stat
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -22,28 +21,12 @@ T = TypeVar("T")
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # non-blocking: opening a FIFO must not hang
 _RENAME_NOREPLACE = 1
+_FALLOC_KEEP_SIZE = 1
 _LINK_UNSUPPORTED = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _renameat2 = getattr(_libc, "renameat2", None)
-
-
-class FileHandle:
-    """A descriptor that several jobs may use. They take ``lock`` first, and closing does so too.
-
-    A cancelled coroutine leaves its job running in a thread. Without the lock the descriptor could be closed under it,
-    and its number given to another file, which would then receive the bytes.
-    """
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self.lock = threading.Lock()
-
-    def close(self) -> None:
-        with self.lock:
-            if self.fd >= 0:
-                os.close(self.fd)
-                self.fd = -1
+_fallocate = getattr(_libc, "fallocate64", None)
 
 
 class Tree:
@@ -70,7 +53,7 @@ class Tree:
     def open_append(self, path: str, *, create: bool) -> int:
         """Open a file for appending; with ``create`` it is made, and its name is durable on return."""
         try:
-            return os.open(path, os.O_RDWR | _FILE, dir_fd=self.root.fd)
+            return self.open_write(path)
         except FileNotFoundError:
             if not create:
                 raise
@@ -82,9 +65,13 @@ class Tree:
             raise
         return fd
 
-    def open_read(self, path: str) -> int:
+    def open_write(self, path: str) -> int:
+        """Open an existing file for writing."""
+        return os.open(path, os.O_RDWR | _FILE, dir_fd=self.root.fd)
+
+    def open_read(self, path: str, flags: int = 0) -> int:
         """Open a regular file for reading. Raises FileNotFoundError for anything else: those are not objects."""
-        fd = os.open(path, os.O_RDONLY | _FILE, dir_fd=self.root.fd)
+        fd = os.open(path, os.O_RDONLY | _FILE | flags, dir_fd=self.root.fd)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -248,6 +235,15 @@ def read_exactly(fd: int, offset: int, length: int) -> bytes:
 
 def info_of(path: str, found: os.stat_result) -> ObjectInfo:
     return ObjectInfo(path, found.st_size, found.st_mtime_ns // 1000)
+
+
+def reserve(fd: int, offset: int, length: int) -> None:
+    """Set space aside beyond the end of a file, whose size stays. What can not be reserved is not missed here.
+
+    NFS can not, and a full disk says so again when the bytes themselves are written. ``ftruncate`` gives back the rest.
+    """
+    if _fallocate is not None:
+        _fallocate(fd, _FALLOC_KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(length))
 
 
 def _rename_noreplace(root: int, old: str, new: str) -> bool:

@@ -1,10 +1,12 @@
 """What every destination promises (mover/target/base.py), on each of them."""
 
 import asyncio
+import mmap
 import os
 import random
 
 import pytest
+from lent import LentPart
 
 from mover.errors import TargetError, TargetExists, TargetNotFound
 from mover.target.base import BytesPart
@@ -160,6 +162,77 @@ async def test_a_range_behind_the_end_is_an_error(target, base, start, length):
             pass
 
 
+@pytest.mark.parametrize("shift", [0, 1, 512])
+async def test_read_into(target, base, shift):
+    """Any place and length, into memory of any alignment; nothing outside the buffer is touched."""
+    content = random.Random(3).randbytes((5 << 20) + 4099)
+    await write_file(target, f"{base}/f", content)
+    memory = memoryview(mmap.mmap(-1, 8 << 20))
+    end = len(content)
+    for start, length in (
+        (0, 0), (0, 1), (0, 4096), (0, end), (4096, 2 << 20), (4096, 4097), (1, 8191), (end, 0), (end - 1, 1),
+        (end - 4099, 4099), (end - 3, 3), (5 << 20, 4099), (5 << 20, 4096), (4095, 1 << 20),
+    ):  # fmt: skip
+        memory[:] = b"\xaa" * len(memory)
+        await target.read_into(f"{base}/f", start, memory[shift : shift + length])
+        assert memory[shift : shift + length] == content[start : start + length], (start, length)
+        assert bytes(memory[:shift]) == b"\xaa" * shift
+        assert bytes(memory[shift + length :]).count(b"\xaa") == len(memory) - shift - length, (start, length)
+
+
+async def test_many_reads_at_once_into_one_buffer(target, base):
+    content = random.Random(4).randbytes(8 << 20)
+    await write_file(target, f"{base}/f", content)
+    memory = memoryview(mmap.mmap(-1, 8 << 20))
+    step = 1 << 19
+    await asyncio.gather(
+        *(target.read_into(f"{base}/f", at, memory[at : at + step]) for at in range(0, len(content), step))
+    )
+    assert memory == content
+
+
+async def test_read_into_what_is_not_there(target, base):
+    buffer = memoryview(bytearray(10))
+    with pytest.raises(TargetNotFound):
+        await target.read_into(f"{base}/f", 0, buffer)
+    await target.put(f"{base}/f", b"0123456789")
+    for start in (1, 10, 11, 1 << 40, -1):
+        with pytest.raises(TargetError) as caught:
+            await target.read_into(f"{base}/f", start, buffer)
+        assert not isinstance(caught.value, TargetNotFound)
+    with pytest.raises(TargetError):
+        await target.read_into("../f", 0, buffer)
+
+
+async def test_read_into_follows_the_name(target, base):
+    """A file that was replaced or deleted between two reads is not read from the one that is still open."""
+    buffer = memoryview(bytearray(4))
+    await target.put(f"{base}/f", b"old!")
+    await target.read_into(f"{base}/f", 0, buffer)
+    await target.put(f"{base}/f", b"new!")
+    await target.read_into(f"{base}/f", 0, buffer)
+    assert bytes(buffer) == b"new!"
+    await target.delete(f"{base}/f")
+    with pytest.raises(TargetNotFound):
+        await target.read_into(f"{base}/f", 0, buffer)
+    await target.put(f"{base}/f", b"more")
+    await target.read_into(f"{base}/f", 0, buffer)
+    assert bytes(buffer) == b"more"
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.0005, 0.002, 0.01])
+async def test_a_cancelled_read_lets_go_of_the_buffer(target, base, delay):
+    await write_file(target, f"{base}/f", b"\x11" * (8 << 20))
+    buffer = memoryview(mmap.mmap(-1, 8 << 20))
+    task = asyncio.create_task(target.read_into(f"{base}/f", 0, buffer))
+    await asyncio.sleep(delay)  # not a wait for something: the moment of the cancel is what varies
+    task.cancel()
+    await asyncio.wait([task])
+    buffer[:] = bytes(len(buffer))
+    assert await target.get(f"{base}/f", 0, 5) == b"\x11" * 5
+    assert bytes(buffer).count(0) == len(buffer)
+
+
 async def test_stream_can_be_left_early(target, base):
     await target.put(f"{base}/f", bytes(100_000))
     pieces = target.stream(f"{base}/f", chunk=1000)
@@ -239,20 +312,55 @@ async def test_writer_takes_pieces_of_any_size(target, base):
     assert await target.get(f"{base}/f") == b"".join(pieces)
 
 
-async def test_the_caller_may_reuse_its_buffer(target, base):
-    import mmap
-
-    slab = mmap.mmap(-1, 2 << 20)  # aligned as the slabs of the data path are
+async def test_parts_come_back_once_and_are_not_read_after_that(target, base):
+    """Each part spoils its memory when it is released."""
+    rng = random.Random(11)
+    lengths = [2 << 20, 2 << 20, (2 << 20) - 1, 1, 4096, 0, 100, 4096, (6 << 20) + 8192, 3, 4093, 1 << 20, 1 << 20, 5]
+    parts = [LentPart(rng.randbytes(length), shift=shift) for shift in (0, 0, 64) for length in lengths]
+    expected = b"".join(part.data for part in parts)
     writer = await target.create(f"{base}/f")
-    view = memoryview(slab)
-    for fill in range(12):
-        view[:] = bytes([fill]) * len(view)
-        await writer.write(BytesPart(view[: len(view) - fill]))
-        view[:] = b"\xff" * len(view)
-    await writer.commit()
-    expected = b"".join(bytes([fill]) * ((2 << 20) - fill) for fill in range(12))
+    for part in parts:
+        await writer.write(part)
+    info = await writer.commit()
+    assert info.size == len(expected)
+    assert [part.releases for part in parts] == [1] * len(parts)
     assert await target.get(f"{base}/f") == expected
-    view.release()
+
+
+@pytest.mark.parametrize("count", [1, 4, 9])
+async def test_parts_come_back_from_a_writer_that_is_aborted(target, base, count, unfinished):
+    parts = [LentPart(bytes(5 << 20)) for _ in range(count)]
+    writer = await target.create(f"{base}/f")
+    for part in parts:
+        await writer.write(part)
+    await writer.abort()
+    assert [part.releases for part in parts] == [1] * count
+    late = LentPart(b"late")
+    with pytest.raises(TargetError):
+        await writer.write(late)
+    assert late.releases == 1
+    assert await unfinished() == []
+
+
+async def test_parts_come_back_from_a_cancelled_write(target, base, unfinished):
+    parts = [LentPart(bytes(5 << 20)) for _ in range(24)]
+    given = 0
+    writer = await target.create(f"{base}/f")
+
+    async def work():
+        nonlocal given
+        for part in parts:
+            given += 1
+            await writer.write(part)
+
+    task = asyncio.create_task(work())
+    while given < 8:
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    await writer.abort()
+    assert [part.releases for part in parts] == [1] * given + [0] * (24 - given)
+    assert await unfinished() == []
 
 
 async def test_big_file_in_many_parts(target, base, unfinished):

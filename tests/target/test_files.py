@@ -296,7 +296,7 @@ async def test_a_hung_file_system_ends_in_an_error_and_never_blocks_cancel(tmp_p
     try:
         with pytest.raises(UnreachableError, match=r"did not answer within 0\.2 s"):
             await target.put("f", b"y")
-        target._timeout = 30
+        target._calls.timeout = 30
         task = asyncio.create_task(target.put("f", b"z"))
         while target._threads._waiting < 2:
             await asyncio.sleep(0)
