@@ -11,6 +11,9 @@ cdef enum:
     SSTABLE_HEADER = 88
     SSTABLE_MAGIC = 1007
     SSTABLE_VERSION = 2
+    COMPRESSOR_AT = 88  # in the sstable header, where that is long enough
+    COMPRESSOR_END = 92
+    COMPRESSOR_NONE = 1
     KIND_SSTABLE_DATA = 1
     KIND_LINKED = 2
 
@@ -33,12 +36,15 @@ cdef struct Macro:
     size_t used
     uint64_t tablet_id
     int64_t logical_version, data_seq, data_checksum
+    int32_t compressor  # 0 = not stated
 
 
 cdef inline MacroVerdict check_headers(const uint8_t *block, size_t size, Macro *out) noexcept nogil:
     """Everything but the checksum, whose payload begins at COMMON_HEADER and lies inside the block."""
     cdef const uint8_t *payload = block + COMMON_HEADER
     cdef bint exact
+    cdef uint32_t header_size
+    out.compressor = 0
     if size < COMMON_HEADER:
         return TOO_SHORT
     if content_end(block, COMMON_HEADER) == 0:
@@ -74,4 +80,7 @@ cdef inline MacroVerdict check_headers(const uint8_t *block, size_t size, Macro 
         out.data_checksum = <int64_t>load_le64(payload + 80)
         if out.sstable_magic != SSTABLE_MAGIC or out.sstable_version != SSTABLE_VERSION:
             return BAD_SSTABLE
+        header_size = load_le32(payload)
+        if COMPRESSOR_END <= header_size <= <uint32_t>out.payload_size:
+            out.compressor = <int32_t>load_le32(payload + COMPRESSOR_AT)
     return UNSUMMED

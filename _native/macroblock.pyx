@@ -12,6 +12,7 @@ from macro_check cimport (
     BAD_SSTABLE,
     COMMON_HEADER,
     COMMON_MAGIC,
+    COMPRESSOR_NONE,
     SMALL_SSTABLE,
     TOO_SHORT,
     UNSUMMED,
@@ -80,4 +81,5 @@ def macroblock_check(block):
         m.data_checksum,
         verdict == VALID,
         reason,
+        None if m.compressor <= 0 else m.compressor != COMPRESSOR_NONE,
     )

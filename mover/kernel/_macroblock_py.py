@@ -16,6 +16,7 @@ from mover.kernel.macroblock import (
     SSTABLE_MAGIC,
     SSTABLE_VERSION,
     MacroHeader,
+    sstable_compressed,
 )
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def macroblock_check(block: Buffer) -> MacroHeader:
         return none(False, f"header size {header_size}, version {version}, type {kind}")
 
     tablet_id = logical_version = data_seq = data_checksum = 0
+    compressed: bool | None = None
     ok, reason = True, ""
     exact = kind in (KIND_SSTABLE_DATA, KIND_LINKED)
     used = COMMON_HEADER.size + payload_size if exact else _content_end(view)
@@ -79,13 +81,15 @@ def macroblock_check(block: Buffer) -> MacroHeader:
                 ok, reason = False, f"payload size {payload_size} is too small for an sstable header"
             else:
                 fields = SSTABLE_HEADER.unpack_from(payload)
-                _, sstable_version, sstable_magic, tablet_id, logical_version, data_seq, *_, data_checksum = fields
+                size, sstable_version, sstable_magic, tablet_id, logical_version, data_seq, *_, data_checksum = fields
                 if sstable_magic != SSTABLE_MAGIC or sstable_version != SSTABLE_VERSION:
                     ok, reason = False, f"sstable header magic {sstable_magic}, version {sstable_version}"
+                else:
+                    compressed = sstable_compressed(payload, size)
         if ok:
             actual = ob_crc64(payload)
             if actual != checksum:
                 ok, reason = False, f"payload checksum is {actual:#010x}, header says {checksum:#010x}"
     return MacroHeader(
-        kind, used, payload_size, checksum, tablet_id, logical_version, data_seq, data_checksum, ok, reason
+        kind, used, payload_size, checksum, tablet_id, logical_version, data_seq, data_checksum, ok, reason, compressed
     )

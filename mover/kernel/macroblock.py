@@ -17,6 +17,9 @@ COMMON_MAGIC = 1001
 COMMON_VERSION = 1
 SSTABLE_HEADER = struct.Struct("<IHHQqqiiiiiiiiiiiiq")
 """header_size, version, magic, tablet_id, logical_version, data_seq, 12 counts and offsets, data_checksum."""
+SSTABLE_COMPRESSOR = struct.Struct("<i")
+"""Follows where header_size has room for it. Further fields of the header are per column."""
+SSTABLE_COMPRESSOR_NONE = 1
 SSTABLE_MAGIC = 1007
 SSTABLE_VERSION = 2
 
@@ -45,3 +48,14 @@ class MacroHeader(NamedTuple):
     ok: bool
     """False: the headers are not valid or the checksum does not match, see ``reason``."""
     reason: str
+    engine_compressed: bool | None = None
+    """Whether the engine compressed the rows of a block of kind 1; None when its header does not say."""
+
+
+def sstable_compressed(payload: memoryview | bytes, header_size: int) -> bool | None:
+    """What an sstable header at the start of ``payload`` says of compression; None when it has no such field."""
+    end = SSTABLE_HEADER.size + SSTABLE_COMPRESSOR.size
+    if not end <= header_size <= len(payload):
+        return None
+    compressor: int = SSTABLE_COMPRESSOR.unpack_from(payload, SSTABLE_HEADER.size)[0]
+    return None if compressor <= 0 else compressor != SSTABLE_COMPRESSOR_NONE

@@ -18,15 +18,26 @@ def block(kind: int, payload: bytes, *, size: int = 16384, tail: bytes = b"", sh
     return (head + payload + tail).ljust(size, b"\0")
 
 
-def sstable(rows: bytes, *, magic: int = 1007, version: int = 2) -> bytes:
-    return struct.pack("<IHHQqq12iq", 100, version, magic, 200001, 17953, 5, *range(12), 2718458585) + rows
+def sstable(rows: bytes, *, magic: int = 1007, version: int = 2, size: int = 96, compressor: int = 1) -> bytes:
+    fixed = struct.pack("<IHHQqq12iq", size, version, magic, 200001, 17953, 5, *range(12), 2718458585)
+    return fixed + struct.pack("<ii", compressor, 0) + rows
 
 
 def test_data_block():
     payload = sstable(b"rows" * 500)
     assert same("macroblock_check", block(1, payload, tail=b"stale")) == MacroHeader(
-        1, 24 + len(payload), len(payload), crc(payload), 200001, 17953, 5, 2718458585, True, ""
+        1, 24 + len(payload), len(payload), crc(payload), 200001, 17953, 5, 2718458585, True, "", False
     )
+
+
+@given(st.sampled_from([0, 88, 91, 92, 96, 152, 2**31, 2**32 - 1]), st.integers(-2, 12), st.integers(0, 9))
+def test_the_engines_compressor_is_told_where_the_header_has_it(size, compressor, rows):
+    payload = sstable(b"r" * rows, size=size, compressor=compressor)
+    header = same("macroblock_check", block(1, payload))
+    stated = 92 <= size <= len(payload) and compressor > 0
+    assert header.ok
+    assert header.engine_compressed == (compressor != 1 if stated else None)
+    assert same("macroblock_check", block(2, payload)).engine_compressed is None
 
 
 def test_linked_block():

@@ -27,6 +27,7 @@ from mover.kernel.macroblock import (
     KIND_SSTABLE_DATA,
     SSTABLE_HEADER,
     SSTABLE_MAGIC,
+    sstable_compressed,
 )
 from mover.store.base import MACRO_BLOCK_SIZE, BlockIdentity
 
@@ -51,6 +52,7 @@ class BlockHeader(NamedTuple):
     logical_version: int
     data_seq: int
     data_checksum: int
+    engine_compressed: bool | None = None
 
     @property
     def identity(self) -> BlockIdentity:
@@ -64,6 +66,7 @@ class BlockHeader(NamedTuple):
             self.data_seq,
             self.payload_checksum,
             self.data_checksum,
+            self.engine_compressed,
         )
 
     @property
@@ -98,7 +101,8 @@ def parse_header(index: int, page: memoryview | bytes) -> BlockHeader | None:
     fields = SSTABLE_HEADER.unpack_from(page, COMMON_HEADER.size)
     if fields[2] != SSTABLE_MAGIC:
         return None
-    return BlockHeader(index, kind, payload_size, checksum, fields[3], fields[4], fields[5], fields[-1])
+    compressed = sstable_compressed(page[COMMON_HEADER.size :], fields[0])
+    return BlockHeader(index, kind, payload_size, checksum, fields[3], fields[4], fields[5], fields[-1], compressed)
 
 
 def block_image(index: int, block: memoryview) -> BlockImage:
@@ -113,6 +117,7 @@ def block_image(index: int, block: memoryview) -> BlockImage:
         header.data_seq,
         header.payload_checksum,
         header.data_checksum,
+        header.engine_compressed,
     )
     return BlockImage(identity, header.ok, header.reason, xxh3_128(block[: header.used_length]) if header.ok else b"")
 
