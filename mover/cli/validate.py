@@ -50,7 +50,13 @@ def command(invocation: Invocation, set_id: int | None, archive: bool, everythin
         from mover.recovery.validate import ValidateRequest, validate
 
         request = ValidateRequest(
-            set_id=set_id, archive=archive, everything=everything, sample=sample, concurrency=settings.concurrency
+            set_id=set_id,
+            archive=archive,
+            everything=everything,
+            sample=sample,
+            memory=settings.memory,
+            concurrency=settings.concurrency,
+            workers=settings.workers,
         )
         with control.graceful() as stop:
             return await validate(session.repository, request, emit=session.emit, stop=stop)

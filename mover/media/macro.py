@@ -15,7 +15,7 @@ from mover.kernel import encode_vi64
 from mover.media.frames import INDEX_BUFFER, Frame, FrameWriter, frame
 from mover.media.header import DataType
 from mover.media.pg import PGKey
-from mover.media.serial import I32, I64, PG, U64, Buffer, Reader, Unis, unis_prefix, vstr, vstr_size
+from mover.media.serial import I32, I64, PG, U64, Buffer, Reader, Unis, unis_prefix, varint_size, vstr, vstr_size
 
 MAX_BLOCKS_PER_FILE = 512
 MACRO_SUFFIX = b"\x00"  # what follows the block bytes in a payload
@@ -99,6 +99,12 @@ def macro_prefix(entry: Buffer, block_length: int) -> bytes:
     meta = vstr(entry)
     length = len(meta) + vstr_size(block_length)
     return unis_prefix(length) + meta + encode_vi64(block_length)
+
+
+# Bytes of a prefix that only the engine's own numbers decide: the meta entry behind its block index. All others follow
+# from which block it is.
+_ENTRY_AT = len(unis_prefix(0)) + varint_size(BLOCK_META_SIZE)
+PREFIX_OPEN = (_ENTRY_AT + struct.calcsize("<iiHHIQ"), _ENTRY_AT + BLOCK_META_SIZE)
 
 
 @dataclass(frozen=True, slots=True)

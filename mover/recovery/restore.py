@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import shlex
 import shutil
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from mover.clock import iso_from_scn
 from mover.errors import Cancelled, IntegrityError, TargetError
@@ -23,22 +22,23 @@ from mover.media.frames import iter_frames
 from mover.media.header import DataType
 from mover.media.manifest import SetFacts
 from mover.media.meta import ExtentAssembler, MetaType, iter_meta_records
-from mover.recovery.first_error import first_error
-from mover.recovery.macro_files import MacroFileCheck, plan_macro_files
+from mover.recovery.first_error import each
+from mover.recovery.macro_files import MacroFile, plan_macro_files
+from mover.recovery.macro_reader import MacroReader
 from mover.recovery.plan import RestorePoint, choose
 from mover.recovery.windows import load_spans
 from mover.repository.log_file import LogRun
 from mover.repository.rounds import RoundReader
 from mover.repository.sets import LoadedSet, load_infos, load_set, read_checked
 from mover.repository.tree import Repository, name_file
+from mover.settled import settled
 from mover.store.base import StoreFile
 from mover.store.seekdb.rebuild import StoreBuilder
 from mover.store.seekdb.server import engine_command
 
-T = TypeVar("T")
-CHUNK = 4 << 20
 ENGINE_PORT = 2881  # the engine's default; the last --port of a command line counts
 PARTIAL_NAME = "store.partial"
+_LANES_PER_WORKER = 2  # half of their time they wait for the disk that they write to
 _GIB = 1 << 30
 
 
@@ -51,7 +51,8 @@ class RestoreRequest:
         set_id: the set to begin with; None takes the newest that fits.
         until_scn, until_us: the moment, inclusive; at most one; None restores all archived log.
         preview: decide and report, read and write nothing else.
-        concurrency: files read at the same time. workers: threads that verify and decompress.
+        memory: ceiling of the buffers that macroblocks are read into, bytes.
+        concurrency: requests under way. workers: processors for verifying and decompressing.
     """
 
     target: Path
@@ -129,11 +130,15 @@ async def restore(
     info = next(i for i in await load_infos(repository) if i.inc_backup_set_id == point.set.set_id)
     loaded = await load_set(repository, info)
     log_bytes = _log_bytes(point)
+    files = plan_macro_files(repository, loaded)
+    lanes = request.workers * _LANES_PER_WORKER
+    reader = MacroReader(repository.target, memory=request.memory, concurrency=request.concurrency, lanes=lanes)
+    to_read = bytes_to_read(repository, loaded, {file.path: reader.plan(file).bytes for file in files})
     report = RestoreReport(
         target=request.target,
         point=point,
         facts=loaded.facts,
-        bytes_to_read=sum(file.size for file in loaded.files) + log_bytes,
+        bytes_to_read=to_read + log_bytes,
         blocks=len(loaded.placements),
         log_disk_size=_log_disk_size(loaded.facts, log_bytes),
         preview=request.preview,
@@ -146,7 +151,8 @@ async def restore(
         builder = StoreBuilder(request.target, loaded.facts.block_file_size)
     except OSError as exc:
         raise _unwritable(request.target, exc) from exc
-    work = asyncio.ensure_future(_Restore(repository, request, point, loaded, builder, emit).run())
+    running = _Restore(repository, request, point, loaded, files, reader, to_read, builder, emit)
+    work = asyncio.ensure_future(running.run())
     stopping = asyncio.ensure_future(stop.wait() if stop is not None else asyncio.Event().wait())
     try:
         await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -180,25 +186,6 @@ def _unwritable(target: Path, exc: OSError) -> TargetError:
     )
 
 
-async def _in_thread(work: Callable[..., T], *args: Any) -> T:
-    """Like ``asyncio.to_thread``, but a cancelled caller waits until the thread has let go of its descriptors.
-
-    A thread cannot be cancelled. Closing a file under it could give its number to another file, which would then
-    receive the bytes; and a store could get its name after its restore was called off.
-    """
-    running = asyncio.ensure_future(asyncio.to_thread(work, *args))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        while not running.done():
-            try:
-                await asyncio.wait({running})
-            except asyncio.CancelledError:
-                continue
-        running.exception()
-        raise
-
-
 def _discard(builder: StoreBuilder, existed: bool) -> None:
     """Leave the target as it was found."""
     builder.close()
@@ -208,6 +195,11 @@ def _discard(builder: StoreBuilder, existed: bool) -> None:
             builder.target.rmdir()
         except OSError:
             pass  # somebody put something there meanwhile; it is theirs
+
+
+def bytes_to_read(repository: Repository, loaded: LoadedSet, planned: Mapping[str, int]) -> int:
+    """Bytes of a set's files that a restore reads: of a macro file what is planned, of the others all."""
+    return sum(planned.get(repository.layout.absolute(file.path), file.size) for file in loaded.files)
 
 
 def _log_bytes(point: RestorePoint) -> int:
@@ -242,6 +234,9 @@ class _Restore:
         request: RestoreRequest,
         point: RestorePoint,
         loaded: LoadedSet,
+        files: list[MacroFile],
+        reader: MacroReader,
+        to_read: int,
         builder: StoreBuilder,
         emit: Emit,
     ) -> None:
@@ -249,6 +244,9 @@ class _Restore:
         self._request = request
         self._point = point
         self._loaded = loaded
+        self._files = files
+        self._reader = reader
+        self._total = to_read
         self._builder = builder
         self._emit = emit
         self._blocks = 0
@@ -262,39 +260,25 @@ class _Restore:
         end_scn = await self._restore_log()
         self._emit(Phase("restore", "meta"))
         await self._restore_meta()
-        await _in_thread(self._builder.finish)
+        await settled(None, self._builder.finish)
         return end_scn
 
     async def _restore_blocks(self) -> None:
-        layout, facts = self._repository.layout, self._loaded.facts
-        plan = plan_macro_files(self._repository, self._loaded)
-        slots = asyncio.Semaphore(self._request.concurrency)
-        with ThreadPoolExecutor(self._request.workers, thread_name_prefix="mover-restore") as threads:
-
-            async def one(check: MacroFileCheck) -> None:
-                async with slots:
-                    await self._restore_file(check, threads)
-
-            await first_error(*(one(check) for check in plan))
+        request, write = self._request, self._builder.write_block
+        async with self._reader as reader:
+            await each(self._files, request.concurrency, lambda file: reader.read(file, self._advance, write=write))
         self._show()
-        later = {self._meta_path(facts), *(check.path for check in plan)}
-        for file in self._loaded.files:
+        later = {self._meta_path(self._loaded.facts), *(file.path for file in self._files)}
+        for row in self._loaded.files:
             # The small files are not needed to boot; they are part of what the set promises, so they are read too.
-            path = layout.absolute(file.path)
+            path = self._repository.layout.absolute(row.path)
             if path not in later:
                 await read_checked(self._repository, self._loaded.files, path)
 
-    async def _restore_file(self, check: MacroFileCheck, threads: ThreadPoolExecutor) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            async for piece in self._repository.target.stream(check.path, chunk=CHUNK):
-                written = await loop.run_in_executor(threads, check.feed, piece, self._builder.write_block)
-                self._blocks += written
-                self._bytes += len(piece)
-                self._show()
-            await loop.run_in_executor(threads, check.finish)
-        except IntegrityError as exc:
-            raise name_file(exc, check.path) from None
+    def _advance(self, blocks: int, size: int) -> None:
+        self._blocks += blocks
+        self._bytes += size
+        self._show()
 
     def _show(self) -> None:
         self._emit(
@@ -304,7 +288,7 @@ class _Restore:
                 blocks_done=self._blocks,
                 blocks_total=len(self._loaded.placements),
                 bytes_in=self._bytes,
-                bytes_in_total=sum(file.size for file in self._loaded.files),
+                bytes_in_total=self._total,
             )
         )
 
@@ -318,7 +302,7 @@ class _Restore:
         async for run in _runs(reader, point):
             data, done, scn = await asyncio.to_thread(cut_run, run, point.until_scn, accum)
             if data:
-                await _in_thread(builder.append_log, run.lsn, run.block_header, data)
+                await settled(None, builder.append_log, run.lsn, run.block_header, data)
                 reached, end_scn = run.lsn + len(data), scn
             if done:
                 break
@@ -355,7 +339,7 @@ class _Restore:
             raise name_file(exc, path) from None
         # block_file last: its superblocks are what makes an engine look at the rest.
         for file in sorted(files, key=lambda f: f.path == "sstable/block_file"):
-            await _in_thread(self._builder.write_file, file)
+            await settled(None, self._builder.write_file, file)
 
 
 async def _runs(reader: RoundReader, point: RestorePoint) -> AsyncIterator[LogRun]:

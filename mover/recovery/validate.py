@@ -18,9 +18,10 @@ from mover.events import Emit, Phase, Progress, ignore
 from mover.media.inspect import describe
 from mover.media.layout import FileKind, Layout, MediaPath, parse_path
 from mover.media.pg import PGKey
-from mover.recovery.first_error import first_error
+from mover.recovery.first_error import each
 from mover.recovery.foreign import check_foreign_log, check_foreign_set
-from mover.recovery.macro_files import MacroFileCheck, plan_macro_files
+from mover.recovery.macro_files import MacroFile, plan_macro_files
+from mover.recovery.macro_reader import MacroReader
 from mover.recovery.presence import missing_of_rounds, missing_of_sets
 from mover.repository.archive_state import load_record, load_rounds
 from mover.repository.pieces import pieces
@@ -29,7 +30,6 @@ from mover.repository.sets import LoadedSet, complete, load_infos, load_set, rea
 from mover.repository.tree import Repository
 from mover.target.base import ObjectInfo
 
-CHUNK = 4 << 20
 _ARCHIVE_KINDS = {FileKind.ARCHIVE_DATA, FileKind.ARCHIVE_INDEX, FileKind.ARCHIVE_KEY}
 
 
@@ -42,13 +42,17 @@ class ValidateRequest:
         archive: the archived log.
         everything: all sets and all log, said explicitly.
         sample: share of the macro files to read, percent; everything else is always read.
+        memory: ceiling of the buffers that macroblocks are read into, bytes.
+        concurrency: requests under way. workers: threads that verify and decompress.
     """
 
     set_id: int | None = None
     archive: bool = False
     everything: bool = False
     sample: float | None = None
+    memory: int = 256 << 20
     concurrency: int = 4
+    workers: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +174,7 @@ class _Validation:
         if repository.strict:
             self._missing(missing_of_sets(repository.layout, repository.tenant_id, self._paths(), infos or ()))
         wanted = self._request.set_id
-        checks: dict[str, MacroFileCheck] = {}
+        checks: dict[str, MacroFile] = {}
         for info in complete(infos or ()):
             if wanted is not None and info.inc_backup_set_id != wanted:
                 continue
@@ -185,7 +189,12 @@ class _Validation:
                 self._count(path)
                 await self._small_files(repository, loaded)
                 await self._merge(repository, loaded, checks)
-        await self._each(checks.values(), self._macro_file)
+        chosen = [check for check in checks.values() if self._chosen(check)]
+        request = self._request
+        async with MacroReader(
+            self._home.target, memory=request.memory, concurrency=request.concurrency, lanes=request.workers
+        ) as reader:
+            await self._each(chosen, lambda check: self._macro_file(reader, check))
 
     async def _small_files(self, repository: Repository, loaded: LoadedSet) -> None:
         """Everything of the set but its macro files: digest, then a strict decode."""
@@ -198,7 +207,7 @@ class _Validation:
             if data is not None:
                 await self._decode(path, data)
 
-    async def _merge(self, repository: Repository, loaded: LoadedSet, checks: dict[str, MacroFileCheck]) -> None:
+    async def _merge(self, repository: Repository, loaded: LoadedSet, checks: dict[str, MacroFile]) -> None:
         """Sets share macro files: each file is read once and serves all of them."""
         plan = await self._guard(loaded.manifest_path, _now(lambda: plan_macro_files(repository, loaded)))
         for check in plan or []:
@@ -213,20 +222,20 @@ class _Validation:
                     text = f"sets disagree about the block at offset {offset}"
                     self._violation(check.path, offset, "IntegrityError", text)
 
-    async def _macro_file(self, check: MacroFileCheck) -> None:
-        if self._request.sample is not None and random.random() * 100 >= self._request.sample:
-            self._checked.add(check.path)
-            return
+    def _chosen(self, check: MacroFile) -> bool:
+        """Whether the sample has this file; who is not in it counts as checked."""
+        if self._request.sample is None or random.random() * 100 < self._request.sample:
+            return True
+        self._checked.add(check.path)
+        return False
 
-        async def read() -> None:
-            async for piece in self._home.target.stream(check.path, chunk=CHUNK):
-                await asyncio.to_thread(check.feed, piece)
-                self._report.checked_bytes += len(piece)
-                self._show()
-            await asyncio.to_thread(check.finish)
-
-        await self._guard(check.path, read())
+    async def _macro_file(self, reader: MacroReader, check: MacroFile) -> None:
+        await self._guard(check.path, reader.read(check, self._advance, everything=True))
         self._count(check.path, sized=False)
+
+    def _advance(self, _blocks: int, size: int) -> None:
+        self._report.checked_bytes += size
+        self._show()
 
     async def _foreign_set(self, repository: Repository, full_set: int, set_id: int) -> None:
         prefix = repository.layout.set_dir(repository.tenant_id, full_set)
@@ -331,14 +340,8 @@ class _Validation:
         return [(path, parsed) for path, (_, parsed) in self._files.items() if path.startswith(prefix + "/")]
 
     async def _each(self, items: Iterable[Any], check: Callable[[Any], Awaitable[None]]) -> None:
-        """A few at a time, however many there are; what is no damage, an unreachable destination, ends them all."""
-        remaining = iter(items)
-
-        async def worker() -> None:
-            for item in remaining:
-                await check(item)
-
-        await first_error(*(worker() for _ in range(self._request.concurrency)))
+        """A few at a time; what is no damage, an unreachable destination, ends them all."""
+        await each(items, self._request.concurrency, check)
 
     def _show(self) -> None:
         self._emit(

@@ -14,9 +14,8 @@ from mover.kernel import UNPACK_HEAD, UNPACK_SLAB, Expected, Verdict, macroblock
 from mover.kernel.unpack import MAX_FRAME
 from mover.media.frames import frame, padding, read_frame
 from mover.media.header import CommonHeader, Compressor, DataType
-from mover.media.macro import MACRO_SUFFIX, BlockMeta, macro_prefix, parse_macro
+from mover.media.macro import MACRO_SUFFIX, PREFIX_OPEN, BlockMeta, macro_prefix, parse_macro
 
-OPEN = (31, 71)  # tablet, version, sequence and checksums of a block meta in a prefix
 SLABS = bytearray(4 * UNPACK_SLAB)
 
 contents = st.one_of(
@@ -51,7 +50,7 @@ def expected(block: bytes, length: int, *, offset: int = 0, index: int = 7, **ch
     return Expected(offset, length, prefix, len(block), xxh3_128(block), header.kind == 1)._replace(**changed)
 
 
-def unpack(data, rows, *, keep=True, suffix=MACRO_SUFFIX, opened=OPEN):
+def unpack(data, rows, *, keep=True, suffix=MACRO_SUFFIX, opened=PREFIX_OPEN):
     """The verdicts, which both twins must give, and the slabs of those that are good, equal too."""
     answers = []
     for twin in TWINS.values():

@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mover.errors import FormatError
-from mover.kernel import ob_crc64
+from mover.kernel import PREFIX_ROOM, ob_crc64
 from mover.media.frames import INDEX_BUFFER, iter_frames, read_frame
 from mover.media.header import DataType
 from mover.media.macro import (
     MACRO_INDEX,
     MACRO_SUFFIX,
+    PREFIX_OPEN,
     TABLE_KEY_INFO,
     BlockMeta,
     LogTsRange,
@@ -54,6 +55,18 @@ def test_block_meta_round_trip(meta: BlockMeta) -> None:
     assert is_block_meta(data)
     assert BlockMeta.unpack(data) == meta
     assert BlockMeta.unpack(data).pack() == data
+
+
+@given(metas, metas)
+def test_a_prefix_is_known_but_for_the_engines_numbers(meta: BlockMeta, other: BlockMeta) -> None:
+    bare = macro_prefix(BlockMeta(meta.block_index, meta.kind, meta.used_length).pack(), meta.used_length)
+    whole = macro_prefix(meta.pack(), meta.used_length)
+    opened = slice(*PREFIX_OPEN)
+    assert (bare[: opened.start], bare[opened.stop :]) == (whole[: opened.start], whole[opened.stop :])
+    assert len(whole) <= PREFIX_ROOM
+    named = (meta.block_index, meta.kind, meta.used_length) == (other.block_index, other.kind, other.used_length)
+    another = macro_prefix(other.pack(), other.used_length)
+    assert named == ((bare[: opened.start], bare[opened.stop :]) == (another[: opened.start], another[opened.stop :]))
 
 
 @pytest.mark.parametrize("change", [(0, 65), (4, 2), (10, 1)])

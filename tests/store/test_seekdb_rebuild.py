@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
+import random
 import stat
 from pathlib import Path
 
@@ -128,3 +131,32 @@ def test_what_a_restore_that_died_left_is_cleared_away(tmp_path: Path) -> None:
     again = StoreBuilder(tmp_path / "t", 4 * MACRO_BLOCK_SIZE)
     assert not (tmp_path / "t/store.partial/slog/sys/1").exists()
     again.close()
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["O_DIRECT", "page cache"])
+def test_blocks_of_any_length_and_alignment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, direct: bool) -> None:
+    if not direct:
+        original = os.open
+
+        def refuse(path: os.PathLike[str], flags: int, *rest: int, **options: int) -> int:
+            if flags & os.O_DIRECT:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            return original(path, flags, *rest, **options)
+
+        monkeypatch.setattr("os.open", refuse)
+    builder = StoreBuilder(tmp_path / "t", 16 * MACRO_BLOCK_SIZE)
+    with mmap.mmap(-1, MACRO_BLOCK_SIZE + 4096) as memory, memoryview(memory) as view:
+        view[:] = random.Random(1).randbytes(len(view))
+        written = {}
+        for index, (start, length) in enumerate(
+            [(0, MACRO_BLOCK_SIZE), (0, 128 << 10), (1, 128 << 10), (0, (128 << 10) + 1), (0, 4096), (3, 100), (0, 0)]
+        ):
+            builder.write_block(2 + index, view[start : start + length])
+            written[2 + index] = bytes(view[start : start + length])
+    builder.append_log(0, header(0), b"log")
+    block_file = builder.finish() / "sstable/block_file"
+    with block_file.open("rb") as file:
+        for index in range(16):
+            file.seek(index * MACRO_BLOCK_SIZE)
+            assert file.read(MACRO_BLOCK_SIZE) == written.get(index, b"").ljust(MACRO_BLOCK_SIZE, b"\0")
+    assert block_file.stat().st_blocks * 512 <= sum(len(data) + 8192 for data in written.values())

@@ -6,6 +6,7 @@ engine can never boot half a store. The engine makes every other directory (run,
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -21,6 +22,9 @@ _PARTIAL = "store.partial"
 _ALLOWED = ("sstable", "slog", "redo")
 _FILE_MODE = 0o600
 _DIRECTORY_MODE = 0o700
+# Smaller blocks are quicker through the page cache, and leave little there to be flushed at the end.
+_DIRECT_FROM = 64 << 10
+_DIRECT_ALIGN = 4096
 _PALF_FILE_SIZE = PALF_FILE_HEADER + PALF_FILE_BYTES
 
 
@@ -45,6 +49,7 @@ class StoreBuilder:
         self._root = self.target / _PARTIAL
         self._root_fd: int | None = None
         self._fd: int | None = None
+        self._direct_fd: int | None = None
         self._log_fd: int | None = None
         self._log_file = -1
         self._next_lsn: int | None = None
@@ -54,6 +59,7 @@ class StoreBuilder:
             self._make_directories(PurePosixPath(directory))
         self._fd = self._create(self._root / BLOCK_FILE)
         os.ftruncate(self._fd, block_file_size)
+        self._direct_fd = self._open_direct(self._root / BLOCK_FILE)
 
     @staticmethod
     def check_target(target: Path) -> None:
@@ -77,7 +83,10 @@ class StoreBuilder:
         return self._next_lsn
 
     def write_block(self, index: int, data: memoryview | bytes) -> None:
-        """Write the used bytes of block ``index``; the rest of the block stays a hole.
+        """Write the used bytes of block ``index``, and zeros up to a page if there are any; the rest stays a hole.
+
+        Whole pages in page-aligned memory go to the disk past the page cache, which a large store would flush out and
+        leave gigabytes in for the end.
 
         Raises:
             FormatError: outside the block file, or larger than a block.
@@ -87,7 +96,16 @@ class StoreBuilder:
                 f"block {index} of {len(data)} bytes does not fit a block file of {self.block_count} blocks",
                 block=index,
             )
-        _write_all(self._open_fd(self._fd), data, index * MACRO_BLOCK_SIZE)
+        fd, offset = self._open_fd(self._fd), index * MACRO_BLOCK_SIZE
+        if self._direct_fd is not None and len(data) >= _DIRECT_FROM and len(data) % _DIRECT_ALIGN == 0:
+            try:
+                _write_all(self._direct_fd, data, offset)
+            except OSError as exc:
+                if exc.errno != errno.EINVAL:  # the memory is not aligned, or what was left after a short write
+                    raise
+            else:
+                return
+        _write_all(fd, data, offset)
 
     def write_file(self, file: StoreFile) -> None:
         """Write a small file, or the superblock pages into the block file. Last write of a byte counts.
@@ -178,7 +196,7 @@ class StoreBuilder:
 
     def close(self) -> None:
         """Close what is open, leaving ``store.partial`` behind when :meth:`finish` was not reached. Idempotent."""
-        for name in ("_fd", "_log_fd", "_root_fd"):
+        for name in ("_fd", "_direct_fd", "_log_fd", "_root_fd"):
             fd = getattr(self, name)
             setattr(self, name, None)
             if fd is not None:
@@ -230,6 +248,16 @@ class StoreBuilder:
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, _FILE_MODE)
         except FileExistsError:
             raise FormatError(f"file {path.relative_to(self._root)} is restored twice", path=str(path)) from None
+
+    @staticmethod
+    def _open_direct(path: Path) -> int | None:
+        """None where the file system has no O_DIRECT."""
+        try:
+            return os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as exc:
+            if exc.errno != errno.EINVAL:
+                raise
+            return None
 
     def _open_fd(self, fd: int | None) -> int:
         if fd is None:
