@@ -150,6 +150,20 @@ class Settings:
         "Processes that compress and send a backup's blocks; auto: one for every eight workers.",
         show=values.format_automatic,
     )
+    rate_limit: int | None = _row(
+        values.rate(values.size(64 << 10)),
+        None,
+        "SIZE/s",
+        "Bytes a second to and from the destination, for all of this host's processes together.",
+        show=values.format_rate(values.format_size),
+    )
+    request_limit: int | None = _row(
+        values.rate(values.integer(1, 1_000_000)),
+        None,
+        "N/s",
+        "Requests a second, likewise; archiving goes first.",
+        show=values.format_rate(str),
+    )
     flush_interval: float = _row(
         values.duration(0.01, 3600),
         0.5,

@@ -116,6 +116,24 @@ def parse_size(value: object) -> int:
     return int(number) * factor if number.isdecimal() else round(float(number) * factor)
 
 
+def rate(parse: Callable[[object], int]) -> Callable[[object], int]:
+    """So many a second: what ``parse`` takes, with or without ``/s``; ``none`` (0) for no limit."""
+
+    def parse_rate(value: object) -> int:
+        if isinstance(value, str):
+            value = value.strip().removesuffix("/s")
+            if value.lower() == "none":
+                return 0
+        return parse(value)
+
+    return parse_rate
+
+
+def format_rate(format_number: Callable[[int], str]) -> Callable[[int | None], str]:
+    """The other way round."""
+    return lambda number: "none" if not number else f"{format_number(number)}/s"
+
+
 def format_size(count: int) -> str:
     """The exact size in the largest unit that divides it: ``parse_size(format_size(n)) == n``."""
     for unit in ("PiB", "TiB", "GiB", "MiB", "KiB"):

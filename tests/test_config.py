@@ -60,6 +60,8 @@ def test_every_row_can_be_set_from_file_and_environment(toml):
         "part_size": "16MiB",
         "workers": "3",
         "processes": "2",
+        "rate_limit": "200MB/s",
+        "request_limit": "300/s",
         "flush_interval": "2s",
         "archive_wait": "5s",
         "lease_ttl": "30s",

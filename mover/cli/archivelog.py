@@ -90,7 +90,7 @@ def run(invocation: Invocation, until_caught_up: bool) -> int:
         with control.graceful() as stop:
             return await archive.run(session, until_caught_up=until_caught_up, stop=stop)
 
-    outcome = with_session(invocation, body, need_source=True, stream=not until_caught_up)
+    outcome = with_session(invocation, body, need_source=True, archiving=True, stream=not until_caught_up)
     if invocation.json and not until_caught_up:
         print_json({"type": "result", **outcome.value.as_json()}, invocation.redactor)
     else:

@@ -38,6 +38,7 @@ def with_session(
     *,
     need_source: bool,
     need_catalog: bool = True,
+    archiving: bool = False,
     silent: bool = False,
     stream: bool = False,
 ) -> Outcome[T]:
@@ -46,6 +47,7 @@ def with_session(
     Args:
         need_source: the store must be given and open.
         need_catalog: leases or the views of jobs are used; what only reads the destination starts faster without.
+        archiving: see :func:`mover.rootservice.session.open_session`.
         silent: a look-up that is over before progress would help.
         stream: events are JSON lines on stdout when ``--json`` is given.
     """
@@ -59,7 +61,7 @@ def with_session(
         from mover.rootservice.session import open_session
 
         async with open_session(
-            settings, need_source=need_source, need_catalog=need_catalog, emit=display.emit
+            settings, need_source=need_source, need_catalog=need_catalog, archiving=archiving, emit=display.emit
         ) as session:
             return await body(session, control)
 

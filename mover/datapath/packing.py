@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from mover.datapath.buffers import BufferPool, MemoryPlan, plan_memory
@@ -140,12 +141,14 @@ class ManyProcesses:
 
     Args:
         dest: URL of the destination, as the user gave it.
+        pace: the file of the limits that it is used within.
         min_part: of that destination.
         limits: of all processes together.
     """
 
-    def __init__(self, dest: str, min_part: int, limits: Limits, count: int) -> None:
+    def __init__(self, dest: str, pace: Path, min_part: int, limits: Limits, count: int) -> None:
         self._dest = dest
+        self._pace = pace
         self._limits = limits.share(count)
         self._count = count
         self._plan = plan = self._limits.plan(min_part)
@@ -163,6 +166,7 @@ class ManyProcesses:
         jobs = [
             PackingJob(
                 dest=self._dest,
+                pace=self._pace,
                 space=space,
                 compression=compression,
                 concurrency=self._limits.concurrency,

@@ -25,6 +25,7 @@ from mover.datapath.pipeline import pack_blocks
 from mover.datapath.processes import PackingJob
 from mover.errors import Cancelled, MoverError
 from mover.store.base import MACRO_BLOCK_SIZE, CapturedBlock
+from mover.target.pacing import PacedTarget, SharedPace
 from mover.target.url import open_target
 
 _PR_SET_PDEATHSIG = 1
@@ -65,7 +66,9 @@ async def run(channel: Channel, memory: memoryview) -> None:
         channel.send("progress", counters)
 
     try:
-        target = await open_target(job.dest, concurrency=job.concurrency, part_size=job.part_size)
+        pace = SharedPace(job.pace)
+        inner = await open_target(job.dest, concurrency=job.concurrency, part_size=job.part_size)
+        target = PacedTarget(inner, pace, first=False)
         try:
             with ThreadPoolExecutor(job.memory.lanes, thread_name_prefix="mover-kernel") as threads:
                 files = MacroFiles(
@@ -88,6 +91,7 @@ async def run(channel: Channel, memory: memoryview) -> None:
                 )
         finally:
             await target.aclose()
+            pace.close()
     except MoverError as error:
         channel.send("failed", error)
     else:

@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from mover.datapath.buffers import BufferPool, MemoryPlan, PooledBuffer
 from mover.datapath.channel import Channel
@@ -48,6 +49,7 @@ class PackingJob:
     """What a packing process needs to know. ``dest`` may hold a key: it goes through the socket, in no command line."""
 
     dest: str
+    pace: Path
     space: MacroSpace
     compression: Compression
     concurrency: int

@@ -22,6 +22,7 @@ from mover.repository.sets import LoadedSet
 from mover.rootservice.catalog import Catalog, backup_task, pg_task
 from mover.rootservice.lease import Lease, is_held
 from mover.rootservice.session import Session
+from mover.rootservice.state import pace_file
 from mover.rootservice.tenant_files import set_lists
 from mover.store.base import MACRO_BLOCK_SIZE, StoreIdentity
 
@@ -203,5 +204,5 @@ def _packing(session: Session) -> Packing:
     )
     count = settings.processes or processes_for(settings.workers)
     if count > 1 and settings.dest is not None:
-        return ManyProcesses(settings.dest, target.capabilities.min_part, limits, count)
+        return ManyProcesses(settings.dest, pace_file(settings), target.capabilities.min_part, limits, count)
     return OneProcess(target, limits)

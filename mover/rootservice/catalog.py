@@ -6,11 +6,9 @@ created anew and nothing that can be restored is lost.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, Index, MetaData, String, Table, Text, event, select, update
@@ -92,22 +90,6 @@ archive_round = Table(
     Column("lag_us", BigInteger, nullable=False, default=0),
     Column("updated_us", BigInteger, nullable=False, default=0),
 )
-
-
-def default_catalog_url(state_dir: Path, destination: str, cluster_name: str, cluster_id: int) -> str:
-    """The SQLite file that belongs to one destination and cluster, below ``state_dir`` (created, mode 0700).
-
-    Raises ConfigError when that directory cannot be made.
-    """
-    try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as exc:
-        raise ConfigError(
-            f"the state directory {state_dir} cannot be made: {(exc.strerror or 'i/o error').lower()}",
-            hint="name another one with --state-dir",
-        ) from None
-    name = hashlib.sha256(f"{destination}|{cluster_name}|{cluster_id}".encode()).hexdigest()[:16]
-    return f"sqlite+aiosqlite:///{state_dir / f'catalog-{name}.db'}"
 
 
 def _set_sqlite_pragmas(connection: Any, _record: Any) -> None:

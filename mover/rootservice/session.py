@@ -13,8 +13,10 @@ from mover.errors import ConfigError
 from mover.events import Emit, ignore
 from mover.media.layout import SYS_TENANT_ID, Layout
 from mover.repository.tree import Repository
+from mover.rootservice.state import catalog_url, join_pace
 from mover.store.base import Store
-from mover.target.url import FileDestination, open_target, parse_url
+from mover.target.pacing import PacedTarget, SharedPace
+from mover.target.url import open_target
 
 # SQLAlchemy takes as long to import as all of mover: what reads a destination does without.
 if TYPE_CHECKING:
@@ -54,28 +56,15 @@ class Session:
         return Lease(self.catalog, self.clock, name, ttl=self.settings.lease_ttl, floor=floor)
 
 
-def _place(dest: str) -> str:
-    """Which place a destination URL names, however it is spelled: two spellings must not make two catalogs."""
-    destination = parse_url(dest)
-    if isinstance(destination, FileDestination):
-        return destination.url
-    return f"{destination.endpoint}|{destination.bucket}/{destination.prefix}"
-
-
 @asynccontextmanager
 async def open_catalog(settings: Settings) -> AsyncIterator[Catalog]:
     """The catalog that belongs to the destination and cluster of ``settings``; the destination is not touched.
 
     Raises ConfigError and UnreachableError.
     """
-    from mover.rootservice.catalog import Catalog, default_catalog_url
+    from mover.rootservice.catalog import Catalog
 
-    if settings.dest is None:
-        raise ConfigError("no destination was given", hint="name it with --dest file:///dir or s3://bucket/prefix")
-    url = settings.catalog or default_catalog_url(
-        settings.state_dir, _place(settings.dest), settings.cluster_name, settings.cluster_id
-    )
-    catalog = await Catalog.open(url)
+    catalog = await Catalog.open(catalog_url(settings))
     try:
         yield catalog
     finally:
@@ -88,10 +77,14 @@ async def open_session(
     *,
     need_source: bool,
     need_catalog: bool = True,
+    archiving: bool = False,
     emit: Emit = ignore,
     clock: Clock | None = None,
 ) -> AsyncIterator[Session]:
     """Open destination and, as needed, store and catalog; close them in reverse order.
+
+    Args:
+        archiving: what this session moves goes before what others move, where the destination's use is limited.
 
     Raises ConfigError for what is missing or malformed, UnreachableError for what does not answer.
     """
@@ -106,8 +99,13 @@ async def open_session(
             for name in ("concurrency", "part_size")
             if name in origins and origins[name].kind != "default"
         }
+        pace = _pace(settings, needed=need_catalog)
+        if pace is not None:
+            stack.callback(pace.close)
         target = await open_target(settings.dest, create=need_source, **chosen)
         stack.push_async_callback(target.aclose)
+        if pace is not None:
+            target = PacedTarget(target, pace, first=archiving, clock=clock)
         store: Store | None = None
         if need_source and settings.source is not None:
             # Only the seekdb store exists, and importing it costs start-up time that listings need not pay.
@@ -134,3 +132,13 @@ async def open_session(
             emit=emit,
             maybe_store=store,
         )
+
+
+def _pace(settings: Settings, *, needed: bool) -> SharedPace | None:
+    """The limits; None where nothing is limited and whoever only reads has no state directory."""
+    try:
+        return join_pace(settings)
+    except ConfigError:
+        if needed or settings.rate_limit or settings.request_limit:
+            raise
+        return None

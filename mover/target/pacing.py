@@ -3,7 +3,8 @@
 Every request reserves its place in time and waits for it; others reserve and wait beside it. The reservations of one
 destination are in a small file that all processes of this host have mapped, so that an archiver and a backup stay below
 one limit together. The archiver goes first: it waits for what archivers reserved only, and what it takes is taken from
-the others. The limits themselves are in that file, too: changed there, they hold from the next request on.
+the others. The limits themselves are in that file, too: changed there, they hold from the next request on, until the
+last process that uses them has ended.
 """
 
 from __future__ import annotations
@@ -55,16 +56,25 @@ def reserve(line: Line, amount: float, now: float, *, first: bool) -> tuple[Line
 
 
 class SharedPace:
-    """The limits of one destination, in ``file``.
+    """The limits of one destination, in ``file``, for as long as this is open.
 
     Args:
-        file: made when it is missing, with no limits.
+        file: made when it is missing.
+        data, requests: limits per second to set for everybody who uses the file; 0 for none. None leaves what the
+            others have; when there are no others, there is no limit.
         now: the host's monotonic clock, the same for all processes.
 
     Raises ConfigError when the file can not be used. Close it.
     """
 
-    def __init__(self, file: Path, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        file: Path,
+        data: float | None = None,
+        requests: float | None = None,
+        *,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._now = now
         try:
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -77,7 +87,14 @@ class SharedPace:
         if os.fstat(self._fd).st_size < _LINES.size:
             os.ftruncate(self._fd, _LINES.size)
         self._memory = mmap.mmap(self._fd, _LINES.size)
+        # Whoever uses the file holds this lock, shared: who gets it for itself alone is the first, or the only one.
+        self.alone = _alone(self._fd)
+        if self.alone:
+            self._write(Line(), Line())
+        fcntl.flock(self._fd, fcntl.LOCK_SH)
+        self.set_limits(data, requests)
 
+    @property
     def limits(self) -> tuple[float, float]:
         """Bytes and requests per second; 0 is no limit."""
         data, requests = self._read()
@@ -137,6 +154,14 @@ def _sane(line: Line, now: float) -> Line:
     return line
 
 
+def _alone(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 class _FileLock:
     """Held for microseconds, and gone with its process."""
 
@@ -154,7 +179,8 @@ class PacedTarget:
     """A destination that is used no faster than ``pace`` allows. Adds waiting and changes nothing else.
 
     Args:
-        first: this process archives log.
+        pace: stays the caller's to close.
+        first: what this destination is used for goes before what others use it for: archiving log.
     """
 
     def __init__(self, inner: Target, pace: SharedPace, *, first: bool, clock: Clock | None = None) -> None:
@@ -225,7 +251,6 @@ class PacedTarget:
         await self.inner.delete(path)
 
     async def aclose(self) -> None:
-        self._pace.close()
         await self.inner.aclose()
 
 

@@ -1,13 +1,15 @@
 """The command line as other programs meet it: streams, exit statuses, and options in any place."""
 
 import json
+import os
 
 import click
 import pytest
 
-from mover import __version__
+from mover import __version__, config
 from mover.cli import app
 from mover.config import OPTIONS
+from mover.rootservice.state import join_pace
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +61,7 @@ def test_the_commands_are_the_ones_that_work():
         "restore",
         "validate",
         "inspect",
+        "throttle",
         "show sets",
         "show archivelog",
         "show windows",
@@ -257,3 +260,24 @@ def test_demo_refuses_a_directory_that_is_in_use(mover, tmp_path):
     assert (status, out) == (4, "")
     assert "is not empty" in err
     assert (tmp_path / "mine").read_text() == "x"
+
+
+def test_throttle_changes_the_limits_of_what_runs(mover, tmp_path):
+    dest = ("--dest", (tmp_path / "dest").as_uri())
+    status, out, _ = mover("throttle", *dest, "--json")
+    assert (status, json.loads(out)) == (0, {"rate_limit": None, "request_limit": None})
+    status, out, _ = mover("throttle", *dest, "--json", "--rate-limit", "5MB/s")
+    assert status == 4, "nobody is there to limit"
+    settings = config.load({"dest": dest[1], "request_limit": "30/s"}, os.environ, None)
+    running = join_pace(settings)
+    try:
+        assert running.limits == (0, 30)
+        status, out, _ = mover("throttle", *dest, "--json", "--rate-limit", "5MB/s")
+        assert (status, json.loads(out)) == (0, {"rate_limit": 5 << 20, "request_limit": 30})
+        assert running.limits == (5 << 20, 30)
+        status, out, _ = mover("throttle", *dest, "--rate-limit", "none")
+        assert (status, out) == (0, "rate limit none, request limit 30/s\n")
+        assert running.limits == (0, 30)
+    finally:
+        running.close()
+    assert mover("throttle", *dest, "--rate-limit", "fast")[0] == 2

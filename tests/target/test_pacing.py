@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mover.errors import ConfigError
 from mover.target.base import BytesPart
 from mover.target.files import FileTarget
 from mover.target.pacing import _BURST, Line, PacedTarget, SharedPace, reserve
@@ -51,33 +52,62 @@ def test_what_an_archiver_takes_is_taken_from_the_others():
     assert wait == pytest.approx(10.0 - _BURST)
 
 
+OTHER = """
+import sys; from pathlib import Path; from mover.target.pacing import SharedPace
+pace = SharedPace(Path(sys.argv[1]), now=lambda: 100.0)
+print(pace.reserve(5000, 1, first=False) if len(sys.argv) == 2 else pace.alone)
+"""
+
+
+def other(*arguments):
+    """What another process says: the wait for 5000 bytes, or whether it is alone."""
+    ran = subprocess.run([sys.executable, "-c", OTHER, *arguments], capture_output=True, check=True, text=True)
+    return ran.stdout.strip()
+
+
 def test_processes_share_the_reservations(tmp_path):
     file = tmp_path / "state" / "pace"
-    pace = SharedPace(file, now=lambda: 100.0)
-    pace.set_limits(1000.0, None)
-    other = "import sys; from pathlib import Path; from mover.target.pacing import SharedPace; "
-    other += "p = SharedPace(Path(sys.argv[1]), now=lambda: 100.0); print(p.reserve(5000, 1, first=False)); p.close()"
-    waits = [
-        float(subprocess.run([sys.executable, "-c", other, file], capture_output=True, check=True).stdout)
-        for _ in range(3)
-    ]
+    pace = SharedPace(file, 1000.0, now=lambda: 100.0)
+    waits = [float(other(file)) for _ in range(3)]
     assert waits == [pytest.approx(wait) for wait in (0.0, 5.0 - _BURST, 10.0 - _BURST)]
     assert pace.reserve(1, 1, first=False) == pytest.approx(15.0 - _BURST)
     pace.set_limits(0.0, 10.0)
-    assert pace.limits() == (0.0, 10.0)
+    assert pace.limits == (0.0, 10.0)
     assert pace.reserve(1 << 40, 1, first=False) == 0.0
     pace.close()
     pace.close()
 
 
+def test_limits_end_with_the_last_who_uses_them(tmp_path):
+    file = tmp_path / "pace"
+    first = SharedPace(file, 1000.0, 5.0)
+    second = SharedPace(file)
+    assert (first.alone, second.alone, other(file, "alone")) == (True, False, "False")
+    assert second.limits == (1000.0, 5.0)
+    first.close()
+    third = SharedPace(file, requests=7.0)
+    assert second.limits == third.limits == (1000.0, 7.0), "said by one, it holds for all"
+    second.close()
+    third.close()
+    assert other(file, "alone") == "True"
+    last = SharedPace(file)
+    assert last.limits == (0.0, 0.0)
+    last.close()
+
+
 def test_a_clock_that_began_anew_holds_nobody_up(tmp_path):
     now = 1e9
-    pace = SharedPace(tmp_path / "pace", now=lambda: now)
-    pace.set_limits(1000.0, 1.0)
+    pace = SharedPace(tmp_path / "pace", 1000.0, 1.0, now=lambda: now)
     pace.reserve(1000, 1, first=True)
     now = 5.0
     assert pace.reserve(1000, 1, first=False) == 0.0
     pace.close()
+
+
+def test_a_place_that_can_not_hold_them(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be used"):
+        SharedPace(tmp_path / "file" / "pace")
 
 
 class Stepping:
@@ -103,8 +133,7 @@ async def test_a_paced_destination_keeps_its_parallelism_and_its_limit(tmp_path)
     clock = Stepping()
     inner = FileTarget(str(tmp_path / "dest"), "file:///dest")
     await inner.open()
-    pace = SharedPace(tmp_path / "pace", now=clock.monotonic)
-    pace.set_limits(10.0 * MIB, None)
+    pace = SharedPace(tmp_path / "pace", 10.0 * MIB, now=clock.monotonic)
     target = PacedTarget(inner, pace, first=False, clock=clock)
 
     async def write(name):
