@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
+from mover.config import Settings
 from mover.errors import ConfigError, PreconditionError, StateError, UnreachableError
-from mover.rootservice.catalog import Catalog, backup_task, default_catalog_url, lease_table
+from mover.rootservice.catalog import Catalog, backup_task, lease_table
 from mover.rootservice.lease import Lease, holder_is_dead, process_start_ticks, this_holder
+from mover.rootservice.state import catalog_url
 
 
 class ManualClock:
@@ -133,4 +135,5 @@ async def test_a_bad_catalog_url_is_a_configuration_error_without_its_password(t
     with pytest.raises(UnreachableError) as failed:
         await Catalog.open("mysql+asyncmy://u:s3cret@127.0.0.1:1/x")
     assert "s3cret" not in str(failed.value)
-    assert default_catalog_url(tmp_path, "file:///a", "c", 1) != default_catalog_url(tmp_path, "file:///b", "c", 1)
+    urls = [catalog_url(Settings(state_dir=tmp_path, dest=f"file:///{place}")) for place in "aab"]
+    assert urls[0] == urls[1] != urls[2]

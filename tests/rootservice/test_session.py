@@ -8,8 +8,8 @@ import pytest
 
 from mover.config import Settings
 from mover.errors import ConfigError
-from mover.rootservice.catalog import default_catalog_url
 from mover.rootservice.session import open_catalog
+from mover.rootservice.state import catalog_url
 
 
 async def database_of(dest: str, state: Path) -> str | None:
@@ -33,5 +33,5 @@ async def test_two_spellings_of_a_destination_have_one_catalog(tmp_path: Path) -
 def test_a_state_directory_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="state directory") as refused:
-        default_catalog_url(tmp_path / "file" / "state", "file:///a", "c", 1)
+        catalog_url(Settings(state_dir=tmp_path / "file" / "state", dest="file:///a"))
     assert "--state-dir" in (refused.value.hint or "")
