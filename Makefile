@@ -62,7 +62,7 @@ bench-sink: build/bench/s3-sink
 
 build/bench/s3-sink: bench/sink.c
 	@mkdir -p $(@D)
-	$(CC) -O2 -Wall -Wextra -std=gnu11 -pthread -o $@ $<
+	$(CC) -O2 -Wall -Wextra -std=gnu11 -pthread -o $@ $< -lm
 
 build: $(STAMPS)/installed
 

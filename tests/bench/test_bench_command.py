@@ -35,7 +35,7 @@ def sink(tmp_path_factory):
     if compiler is None:
         pytest.skip("no C compiler")
     flags = ["-O1", "-Wall", "-Wextra", "-Werror", "-std=gnu11", "-pthread"]
-    subprocess.run([compiler, *flags, "-o", str(program), str(ROOT / "bench" / "sink.c")], check=True)
+    subprocess.run([compiler, *flags, "-o", str(program), str(ROOT / "bench" / "sink.c"), "-lm"], check=True)
     with subprocess.Popen([str(program)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             yield process.stdout.readline().split()[-1]
@@ -83,8 +83,9 @@ def test_a_bucket(capsys, sink, suite):
         assert row["mover"]["cpu_s_per_gb"] > 0
 
 
-def test_the_sink_keeps_sizes_and_nothing_else(sink, monkeypatch):
-    """It is enough of a server for the client that confirms what it wrote; reading back is refused."""
+@pytest.mark.parametrize("profile", ["aws&addressing=path&region=us-east-1", "generic"])
+def test_the_sink_says_what_a_writer_wants_to_hear(sink, monkeypatch, profile):
+    """It is enough of a server for the client that confirms what it wrote; large content can not be read back."""
     import asyncio
 
     from mover.errors import TargetError, TargetExists
@@ -95,15 +96,19 @@ def test_the_sink_keeps_sizes_and_nothing_else(sink, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
 
     async def story():
-        target = await open_target(f"s3://bench/own?endpoint=http://{sink}&profile=generic&part_size=5MiB")
+        url = f"s3://bench/{profile[:3]}?endpoint=http://{sink}&profile={profile}&part_size=5MiB"
+        target = await open_target(url)
         try:
             writer = await target.create("large")
-            await writer.write(BytesPart(bytes(12 << 20)))
-            assert (await writer.commit()).size == 12 << 20
-            await target.put("small", b"x" * 100, if_absent=True)
+            for _ in range(3):
+                await writer.write(BytesPart(bytes(5 << 20)))
+            assert (await writer.commit()).size == 15 << 20
+            await target.put("small", b"0123456789", if_absent=True)
             with pytest.raises(TargetExists):
                 await target.put("small", b"y", if_absent=True)
-            assert [(info.path, info.size) async for info in target.list("")] == [("large", 12 << 20), ("small", 100)]
+            assert [(info.path, info.size) async for info in target.list("")] == [("large", 15 << 20), ("small", 10)]
+            assert await target.get("small") == b"0123456789"
+            assert await target.get("small", 3, 4) == b"3456"
             with pytest.raises(TargetError):
                 await target.get("large", 0, 10)
             await target.delete("large")
@@ -112,6 +117,51 @@ def test_the_sink_keeps_sizes_and_nothing_else(sink, monkeypatch):
             await target.aclose()
 
     asyncio.run(story())
+
+
+def test_what_the_sink_makes_of_parts_is_what_amazon_makes(sink):
+    """ETag and CRC-32C of a multipart object, of what was said of its parts; headers come back as they came."""
+    import base64
+    import hashlib
+    import http.client
+    import re
+
+    import google_crc32c
+
+    host, _, port = sink.partition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+
+    def ask(method, path, body=b"", **headers):
+        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read().decode()
+
+    def crc(data):
+        return google_crc32c.value(data).to_bytes(4, "big")
+
+    _, _, text = ask("POST", "/b/k?uploads", x_amz_meta_one="1", x_amz_meta_two="2")
+    upload = re.search("<UploadId>(.*)</UploadId>", text)[1]
+    parts = [bytes([number]) * (3 << 20) for number in range(5)]
+    for number, part in enumerate(parts, 1):
+        said = base64.b64encode(crc(part)).decode()
+        md5 = base64.b64encode(hashlib.md5(part).digest()).decode()
+        status, headers, _ = ask(
+            "PUT", f"/b/k?partNumber={number}&uploadId={upload}", part, x_amz_checksum_crc32c=said, Content_MD5=md5
+        )
+        assert (status, headers["x-amz-checksum-crc32c"]) == (200, said)
+        assert headers["ETag"] == f'"{hashlib.md5(part).hexdigest()}"'
+    status, _, text = ask("POST", f"/b/k?uploadId={upload}", b"<CompleteMultipartUpload/>")
+    composite = base64.b64encode(crc(b"".join(map(crc, parts)))).decode() + "-5"
+    etag = hashlib.md5(b"".join(hashlib.md5(part).digest() for part in parts)).hexdigest() + "-5"
+    assert status == 200
+    assert f"<ChecksumCRC32C>{composite}</ChecksumCRC32C>" in text
+    assert etag in text
+    status, headers, _ = ask("HEAD", "/b/k", x_amz_checksum_mode="ENABLED")
+    assert (status, headers["Content-Length"], headers["ETag"]) == (200, str(15 << 20), f'"{etag}"')
+    assert (headers["x-amz-checksum-crc32c"], headers["x-amz-meta-one"], headers["x-amz-meta-two"]) == (
+        composite, "1", "2",
+    )  # fmt: skip
+    connection.close()
 
 
 def test_kernel_loops(capsys, monkeypatch):
