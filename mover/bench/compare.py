@@ -18,14 +18,25 @@ class Goal:
 
     rate: float | None = None  # GB/s at least so many times the peer's
     cost: float | None = None  # CPU-s/GB at most so many times the peer's
+    time: float | None = None  # seconds at most this share of the peer's
+    read: float | None = None  # bytes read at most this share of the peer's
 
     def __str__(self) -> str:
         parts = [f"GB/s >= {self.rate:g}x"] if self.rate is not None else []
         parts += [f"CPU <= {self.cost:g}x"] if self.cost is not None else []
+        parts += [f"time <= {self.time:.0%}"] if self.time is not None else []
+        parts += [f"bytes read <= {self.read:.0%}"] if self.read is not None else []
         return ", ".join(parts)
 
-    def met(self, rate: float, cost: float) -> bool:
-        return (self.rate is None or rate >= self.rate) and (self.cost is None or cost <= self.cost)
+    def met(self, ratio: Mapping[str, Any]) -> bool:
+        """Whether the ratios of a row reach it; one that was not measured does not."""
+        high, none = float("inf"), 0.0
+        return (
+            (self.rate is None or ratio.get("gb_per_s", none) >= self.rate)
+            and (self.cost is None or ratio.get("cpu", high) <= self.cost)
+            and (self.time is None or ratio.get("time", high) <= self.time)
+            and (self.read is None or ratio.get("bytes_read", high) <= self.read)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +117,36 @@ def _row(work: Work, ours: Sequence[Sample], peer: Side | None, theirs: Sequence
             "gb_per_s": _short(statistics.median(rates)),
             "cpu": _short(statistics.median(costs)),
         }
+    row["ratio"]["time"] = _short(
+        statistics.median(
+            a.time(steady=work.steady) / b.time(steady=work.steady) for a, b in zip(ours, theirs, strict=True)
+        )
+    )
+    if all(sample.told.get("bytes_read") for sample in (*ours, *theirs)):
+        read = [a.told["bytes_read"] / b.told["bytes_read"] for a, b in zip(ours, theirs, strict=True)]
+        row["ratio"]["bytes_read"] = _short(statistics.median(read))
     if peer.goal is not None:
-        row["target"], row["met"] = str(peer.goal), peer.goal.met(rate, cost)
+        row["target"], row["met"] = str(peer.goal), peer.goal.met(row["ratio"])
     return row
+
+
+def alone(work: str, name: str, samples: Sequence[Sample], measured: str, **facts: Any) -> dict[str, Any]:
+    """The row of something that has no peer and is held to a limit of its own: ``measured`` says what came out.
+
+    ``facts`` may hold ``target`` and ``met``.
+    """
+    return {
+        "work": work,
+        "mover": {"name": name} | summary(samples, steady=False),
+        "peer": None,
+        "ratio": None,
+        "target": "",
+        "met": None,
+        "pairs": len(samples),
+        "basis": "whole processes",
+        "measured": measured,
+        **facts,
+    }
 
 
 def ratios(ours: Sequence[Sample], theirs: Sequence[Sample], *, steady: bool) -> tuple[list[float], list[float]]:
@@ -126,6 +164,7 @@ def summary(samples: Sequence[Sample], *, steady: bool) -> dict[str, Any]:
     result: dict[str, Any] = {
         "gb_per_s": _short(statistics.median(rates)),
         "cpu_s_per_gb": _short(statistics.median(costs)),
+        "seconds": _short(statistics.median(sample.time(steady=steady) for sample in samples)),
         "rss_mb": round(max(sample.rss_bytes for sample in samples) / 1e6),
         "gb_per_s_range": [_short(min(rates)), _short(max(rates))],
         "cpu_s_per_gb_range": [_short(min(costs)), _short(max(costs))],

@@ -78,15 +78,20 @@ def _engine_body(rng: random.Random) -> bytes:
     return b"".join(pieces)[:_BODY]
 
 
-def _row_bodies(rng: random.Random, count: int) -> Iterator[bytes]:
-    """Rows out of a stock of about 13 MB, shuffled again and again: further apart than the windows of the codecs."""
-    stock = [
+def row_stock(rng: random.Random) -> list[bytes]:
+    """About 13 MB of rows: keys, words and numbers."""
+    return [
         rng.getrandbits(32).to_bytes(8, "big")
         + rng.randbytes(18)
         + b" ".join(rng.choices(_WORDS, k=14))
         + str(rng.random()).encode()
         for _ in range(_ROWS)
     ]
+
+
+def _row_bodies(rng: random.Random, count: int) -> Iterator[bytes]:
+    """Rows out of a stock of about 13 MB, shuffled again and again: further apart than the windows of the codecs."""
+    stock = row_stock(rng)
     rest = b""
     for _ in range(count):
         while len(rest) < _BODY:

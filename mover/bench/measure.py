@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mover.errors import MoverError
 
@@ -45,10 +46,15 @@ class Sample:
     bytes_out: int  # 0: not known
     start_seconds: float = 0.0
     start_cpu_seconds: float = 0.0
+    told: Mapping[str, Any] = field(default_factory=dict)  # the whole report of the process
+
+    def time(self, *, steady: bool) -> float:
+        """Seconds; ``steady`` leaves the start out."""
+        return max(self.seconds - self.start_seconds * steady, 1e-9)
 
     def rate(self, *, steady: bool) -> float:
         """GB of input per second; ``steady`` leaves the start out."""
-        return self.bytes_in / 1e9 / max(self.seconds - self.start_seconds * steady, 1e-9)
+        return self.bytes_in / 1e9 / self.time(steady=steady)
 
     def cost(self, *, steady: bool) -> float:
         """CPU seconds per GB of input."""
@@ -61,7 +67,7 @@ def run_pipe(stages: Sequence[Stage], *, bytes_in: int, report: Path | None = No
     Args:
         bytes_in: what goes in, when the stages do not say it themselves.
         report: a JSON file that the last stage may write: ``bytes_in``, ``bytes_out``, ``ready_at`` (of the monotonic
-            clock) and ``ready_cpu_seconds``.
+            clock), ``ready_cpu_seconds`` and whatever else it has to say.
         timeout: seconds, after which the processes are killed.
 
     Raises:
@@ -100,6 +106,7 @@ def run_pipe(stages: Sequence[Stage], *, bytes_in: int, report: Path | None = No
         bytes_out=int(told.get("bytes_out", 0)),
         start_seconds=max(0.0, float(told["ready_at"]) - begun) if "ready_at" in told else 0.0,
         start_cpu_seconds=float(told.get("ready_cpu_seconds", 0.0)),
+        told=told,
     )
 
 

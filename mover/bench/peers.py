@@ -17,7 +17,12 @@ from mover.bench import obstore_upload
 from mover.bench.measure import Stage
 from mover.target.url import ObjectDestination
 
-_VERSIONS = {"s5cmd": ("version",), "zstd": ("--version",), "dd": ("--version",), "cp": ("--version",)}
+_VERSIONS = {
+    "s5cmd": ("version",),
+    "rclone": ("version",),
+    "restic": ("version",),
+    **dict.fromkeys(("borg", "zstd", "xxhsum", "dd", "cp"), ("--version",)),
+}
 _SHELL = "/bin/sh"
 
 
@@ -128,6 +133,76 @@ class Peers:
         if not self.program("cp") or not self.program("sync"):
             return None
         return [Stage([_SHELL, "-c", 'cp -- "$1" "$2" && sync -- "$2"', "cp", str(source), str(to)])]
+
+    def dd_each(self, sources: Sequence[Path], to: Path) -> list[Stage] | None:
+        """``dd`` of each file into a directory, past the page cache on both sides, durable."""
+        program = self.program("dd")
+        if program is None:
+            return None
+        line = (
+            'dd=$1 to=$2; shift 2; mkdir -p "$to" || exit; for file; do "$dd" "if=$file" "of=$to/${file##*/}" bs=4M'
+            " iflag=direct oflag=direct conv=fsync || exit; done"
+        )
+        return [Stage([_SHELL, "-c", line, "dd-each", program, str(to), *map(str, sources)])]
+
+    def xxhsum(self, sources: Sequence[Path]) -> list[Stage] | None:
+        """XXH3-128 of every file, one after the other."""
+        program = self.program("xxhsum")
+        return [Stage([program, "-H2", *map(str, sources)])] if program and sources else None
+
+    def rclone(self, source: Path, to: Path) -> list[Stage] | None:
+        """``rclone copyto``, which makes nothing durable, and an fsync of the copy."""
+        program = self.program("rclone")
+        if program is None or not self.program("sync"):
+            return None
+        line = '"$1" copyto --config "" "$2" "$3" && sync -- "$3"'
+        return [Stage([_SHELL, "-c", line, "rclone", program, str(source), str(to)])]
+
+    def rclone_s3(self, upload: Upload) -> list[Stage] | None:
+        """``rclone copyto`` to the bucket; it digests every part, as it always does."""
+        program = self.program("rclone")
+        if program is None:
+            return None
+        at = upload.destination
+        key = "/".join(part for part in (at.bucket, at.prefix, upload.key) if part)
+        part = f"{max(5, upload.part_size >> 20)}M"
+        argv = [
+            *(program, "copyto", "--config", "", "--s3-no-check-bucket", "--s3-no-head"),
+            *("--s3-chunk-size", part, "--s3-upload-concurrency", str(upload.concurrency), "--s3-upload-cutoff", part),
+            *(str(upload.source), f":s3,provider=Other,env_auth=true:{key}"),
+        ]
+        more = {"RCLONE_S3_ENDPOINT": at.endpoint} if at.endpoint else {}
+        return [Stage(argv, {**upload.environment, **more, "RCLONE_S3_REGION": "us-east-1"}, upload.secrets)]
+
+    def s5cmd_fetch(self, upload: Upload, to: Path) -> list[Stage] | None:
+        """``s5cmd cp`` of everything below the prefix."""
+        program = self.program("s5cmd")
+        if program is None:
+            return None
+        at = upload.destination
+        endpoint = ["--endpoint-url", at.endpoint] if at.endpoint else []
+        options = ["--concurrency", str(upload.concurrency), "--part-size", str(max(5, upload.part_size >> 20))]
+        prefix = "/".join(part for part in (at.bucket, at.prefix) if part)
+        argv = [program, *endpoint, "--log", "error", "cp", *options, f"s3://{prefix}/*", f"{to}/"]
+        return [Stage(argv, upload.environment, upload.secrets)]
+
+    def borg(self, source: Path, repository: Path) -> tuple[Stage, Stage] | None:
+        """How a repository is made, and ``borg create`` with zstd level 3 into it, without encryption."""
+        program = self.program("borg")
+        if program is None:
+            return None
+        own = {"BORG_BASE_DIR": str(repository.parent), "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes"}
+        create = [program, "create", "--compression", "zstd,3", f"{repository}::bench", str(source)]
+        return Stage([program, "init", "-e", "none", str(repository)], own), Stage(create, own)
+
+    def restic(self, source: Path, repository: Path) -> tuple[Stage, Stage] | None:
+        """How a repository is made, and ``restic backup`` into it, with the compression it has by default."""
+        program = self.program("restic")
+        if program is None:
+            return None
+        at = [program, "-r", str(repository), "--no-cache", "-q"]
+        own = {"RESTIC_PASSWORD": "bench"}
+        return Stage([*at, "init"], own), Stage([*at, "backup", str(source)], own)
 
     def zstd_dd(self, source: Path, to: Path, level: int) -> list[Stage] | None:
         """``zstd -T2 | dd``, durable at its end."""

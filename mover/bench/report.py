@@ -26,13 +26,26 @@ COLUMNS = (
 )
 
 
+MEASURED = ("work", "measured", "RSS MB", "target", "met")
+
+
+def tables(rows: Sequence[Mapping[str, Any]]) -> list[tuple[tuple[str, ...], list[list[str]]]]:
+    """Columns and lines of each table: what was compared, then what is held to limits of its own."""
+    compared = [cells(row) for row in rows if "measured" not in row]
+    measured = [
+        [row["work"], row["measured"], str(row["mover"]["rss_mb"]), row["target"] or "-", _met(row)]
+        for row in rows
+        if "measured" in row
+    ]
+    return [(columns, lines) for columns, lines in ((COLUMNS, compared), (MEASURED, measured)) if lines]
+
+
 def cells(row: Mapping[str, Any]) -> list[str]:
     """One row under ``COLUMNS``: medians, and the range of each ratio."""
     ours, peer, ratio = row["mover"], row["peer"], row["ratio"]
-    met = "-" if row["met"] is None else "yes" if row["met"] else "NO"
     if peer is None:
-        alone = [_number(ours["gb_per_s"]), "-", "-", _number(ours["cpu_s_per_gb"]), "-", "-", "-", str(ours["rss_mb"])]
-        return [row["work"], "-", *alone, "-", "-", met]
+        numbers = [_number(ours["gb_per_s"]), "-", "-", _number(ours["cpu_s_per_gb"]), "-", "-", "-"]
+        return [row["work"], "-", *numbers, str(ours["rss_mb"]), "-", "-", _met(row)]
     return [
         row["work"],
         peer["name"],
@@ -46,7 +59,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         str(ours["rss_mb"]),
         str(peer["rss_mb"]),
         row["target"] or "-",
-        met,
+        _met(row),
     ]
 
 
@@ -63,10 +76,14 @@ def markdown(report: Mapping[str, Any]) -> str:
     ]
     if machine["peers"]:
         facts.append("* peers: " + "; ".join(f"{name}: {said}" for name, said in machine["peers"].items()))
-    numeric = range(2, 11)
-    lines = [_line(COLUMNS), _line(["---:" if index in numeric else "---" for index in range(len(COLUMNS))])]
-    lines += [_line(cells(row)) for row in report["rows"]]
-    return "\n".join([*facts, "", *lines, ""])
+    return "\n".join([*facts, "", *(table(columns, lines) for columns, lines in tables(report["rows"]))])
+
+
+def table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, with an empty line behind it; columns of numbers are aligned to the right."""
+    numeric = [all(line[index][:1].isdigit() or line[index] == "-" for line in lines) for index in range(len(columns))]
+    rule = ["---:" if right else "---" for right in numeric]
+    return "\n".join([_line(columns), _line(rule), *map(_line, lines), "", ""])
 
 
 def write(report: Mapping[str, Any], directory: Path, name: str) -> list[Path]:
@@ -117,6 +134,10 @@ def _plot(rows: Sequence[Mapping[str, Any]], path: Path) -> bool:
     left.invert_yaxis()
     figure.savefig(path, dpi=120)
     return True
+
+
+def _met(row: Mapping[str, Any]) -> str:
+    return "-" if row["met"] is None else "yes" if row["met"] else "NO"
 
 
 def _line(texts: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,35 @@ def repeat(job: dict[str, Any]) -> dict[str, Any]:
         loop.call()
         calls += 1
     return {"bytes_in": calls * loop.size, **ready.facts}
+
+
+def command(job: dict[str, Any]) -> dict[str, Any]:
+    """A command of mover, as a user runs it; its standard output goes to the file ``output``.
+
+    What it imports on its way is imported before: that is start-up.
+    """
+    import aiosqlite.core  # noqa: F401
+    import sqlalchemy.dialects.sqlite.aiosqlite  # noqa: F401
+    import uvloop  # noqa: F401
+
+    from mover.cli import app, runner  # noqa: F401
+    from mover.recovery import restore, validate  # noqa: F401
+    from mover.rootservice import archive, backup  # noqa: F401
+    from mover.store.seekdb import store  # noqa: F401
+
+    ready, before = Ready(), _bytes_read()
+    os.environ["MOVER_DEST"] = os.environ[DEST]
+    with Path(job["output"]).open("w") as output, redirect_stdout(output):
+        status = app.run(job["arguments"])
+    if status:
+        raise MoverError(f"mover {' '.join(job['arguments'])} ended with status {status}")
+    return {"bytes_in": job["bytes_in"], "bytes_read": _bytes_read() - before, **ready.facts}
+
+
+def _bytes_read() -> int:
+    """What this process has read so far: through calls, or straight from a device where that was more."""
+    numbers = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return max(int(numbers["rchar"]), int(numbers["read_bytes"]))
 
 
 async def upload(job: dict[str, Any], target: Target) -> dict[str, Any]:
@@ -138,7 +168,15 @@ async def clean(_job: dict[str, Any], target: Target) -> dict[str, Any]:
     return {}
 
 
+def follow(job: dict[str, Any]) -> dict[str, Any]:
+    """The archiver on a log that grows at a given rate."""
+    from mover.bench.archive_worker import follow as run
+
+    return run(job, os.environ[DEST], lambda: Ready().facts)
+
+
 _ON_A_TARGET = {"upload": upload, "pack": pack, "clean": clean}
+_ALONE = {"repeat": repeat, "command": command, "follow": follow}
 
 
 async def _run(job: dict[str, Any]) -> dict[str, Any]:
@@ -153,8 +191,8 @@ def main(report: str, text: str) -> int:
     """The exit status. What went wrong is said on stderr, without secrets."""
     job = json.loads(text)
     try:
-        if job["do"] == "repeat":
-            facts = repeat(job)
+        if job["do"] in _ALONE:
+            facts = _ALONE[job["do"]](job)
         else:
             import uvloop
 

@@ -16,10 +16,12 @@ from mover.cli.command import Group
 from mover.cli.ending import DONE, Interrupted
 from mover.cli.invocation import Invocation
 from mover.cli.output import print_json, say, warn
+from mover.config import OPTIONS
 from mover.config_values import parse_size
 from mover.errors import ConfigError
 
 _KINDS = ("engine", "rows", "incompressible")
+_TUNING = ("memory", "concurrency", "part_size", "workers", "processes")
 
 
 @click.group(
@@ -33,8 +35,9 @@ memory are those that the system reports for all their processes, the start of P
 excepted; where a side says when its work began, the ratios of rate and cost without start-up are shown too). Ratios
 are taken in each round, so a busy machine disturbs both sides; medians and ranges are shown.
 
-Peers are s5cmd, obstore, zstd, dd and cp, looked for in --peers (`make bench-peers` makes such a directory) and on the
-PATH. The data that goes in is made in memory when it fits there twice; --scratch-dir names another place.""",
+Peers are s5cmd, obstore, rclone, restic, borg, zstd, xxhsum, dd and cp, looked for in --peers (`make bench-peers` makes
+such a directory) and on the PATH. The data that goes in is made in memory when it fits there twice; --scratch-dir names
+another place.""",
 )
 def command() -> None:
     """See the help."""
@@ -134,6 +137,99 @@ def pipeline(
     )
 
 
+def _shared_by_whole(function: Any) -> Any:
+    return click.option(
+        "--kind", "kinds", multiple=True, type=click.Choice(("engine", "rows")), help="Only blocks of this kind."
+    )(function)
+
+
+@command.command(
+    "archive",
+    short_help="Lag and cost of the archiver on a log that grows.",
+    help="""Measure the archiver at --dest on a log that grows at a steady rate.
+
+The log is made of valid groups that hold rows, and at the middle rate of random bytes, too. Lag is that of every group,
+from its commit until a checkpoint that covers it was published; of several runs the worst counts.""",
+    examples=(
+        "mover bench archive --dest file:///mnt/backup",
+        "mover bench archive --dest file:///mnt/backup --rate 200 --seconds 30",
+    ),
+)
+@_shared
+@click.option(
+    "--rate",
+    "rates",
+    multiple=True,
+    type=click.FloatRange(0.1, 10000),
+    metavar="MB/S",
+    help="MB of redo per second; may be repeated.  [default: 20, 60, 100]",
+)
+@click.option("--seconds", default=8.0, show_default=True, type=click.FloatRange(0.1, 3600), help="Of each run.")
+def archive(
+    invocation: Invocation,
+    pairs: int,
+    warm_up: int,
+    peers: Path | None,
+    out: Path | None,
+    rates: tuple[float, ...],
+    seconds: float,
+) -> int:
+    return _run(
+        invocation, "archive", pairs=pairs, warm_up=warm_up, peers=peers, out=out, seconds=seconds,
+        rates=rates or (20, 60, 100),
+    )  # fmt: skip
+
+
+@command.command(
+    "restore",
+    short_help="Restore, validate and incrementals of a stopped store.",
+    help="""Measure whole commands on a store that is made for it: restore and validate of a full set, and incrementals
+of which one block in a hundred has changed, beside fulls.
+
+Peers at a directory: dd with O_DIRECT of the same files, and xxhsum. What was backed up is dropped from the page cache
+before each run. A sink that throws content away can not be restored from: use a directory or a real bucket.""",
+    examples=("mover bench restore --dest file:///mnt/backup --size 4G",),
+)
+@_shared
+@_sized
+@_shared_by_whole
+def restore(
+    invocation: Invocation, pairs: int, warm_up: int, peers: Path | None, out: Path | None, size: str,
+    kinds: tuple[str, ...],
+) -> int:  # fmt: skip
+    return _run(invocation, "restore", pairs=pairs, warm_up=warm_up, peers=peers, out=out, size=size, kinds=kinds)
+
+
+@command.command(
+    "peers",
+    short_help="A whole backup beside whole tools.",
+    help="""Measure `mover backup full` of a store that is made for it, beside tools that take the same block file.
+
+At a directory: dd, cp, rclone, borg and restic; at a bucket: s5cmd, obstore and rclone, with borg and restic writing
+into memory. Blocks of rows are compressed by everybody (zstd level 3).""",
+    examples=("mover bench peers --dest file:///mnt/backup --size 512MiB",),
+)
+@_shared
+@_sized
+@_shared_by_whole
+def whole_tools(
+    invocation: Invocation, pairs: int, warm_up: int, peers: Path | None, out: Path | None, size: str,
+    kinds: tuple[str, ...],
+) -> int:  # fmt: skip
+    return _run(invocation, "peers", pairs=pairs, warm_up=warm_up, peers=peers, out=out, size=size, kinds=kinds)
+
+
+@command.command(
+    "start",
+    short_help="How long the program takes to start.",
+    help="Measure `mover --version`, and `mover show sets` on a small tree.",
+    examples=("mover bench start",),
+)
+@_shared
+def start(invocation: Invocation, pairs: int, warm_up: int, peers: Path | None, out: Path | None) -> int:
+    return _run(invocation, "start", pairs=pairs, warm_up=warm_up, peers=peers, out=out)
+
+
 def _run(
     invocation: Invocation,
     suite: str,
@@ -142,15 +238,23 @@ def _run(
     warm_up: int,
     peers: Path | None,
     out: Path | None,
-    size: str,
+    size: str = "0",
     seconds: float = 0.5,
     kinds: tuple[str, ...] = (),
+    rates: tuple[float, ...] = (),
 ) -> int:
     from mover.bench import machine, report
     from mover.bench.peers import Peers
-    from mover.bench.suites import SUITES, Options
+    from mover.bench.place import Options
+    from mover.bench.suites import SUITES
 
-    settings = invocation.settings() if suite == "kernel" else invocation.settings("dest")
+    settings = invocation.settings() if suite in ("kernel", "start") else invocation.settings("dest")
+    origins = settings.origins()
+    chosen = {
+        option.env: os.environ.get(option.env, option.show(getattr(settings, option.name)))
+        for option in OPTIONS
+        if option.name in _TUNING and option.name in origins and origins[option.name].kind != "default"
+    }
     try:
         count = parse_size(size)
     except ValueError as error:
@@ -169,6 +273,10 @@ def _run(
         dest=settings.dest,
         kinds=kinds,
         seconds=seconds,
+        rates=rates,
+        flush_interval=settings.flush_interval,
+        compression=settings.compression,
+        chosen=chosen,
     )
 
     def progress(line: str) -> None:
@@ -186,7 +294,8 @@ def _run(
         return DONE
     from mover.cli.render import show_table
 
-    show_table(invocation, "", report.COLUMNS, [report.cells(row) for row in rows])
+    for columns, lines in report.tables(rows):
+        show_table(invocation, "", columns, lines)
     if load[0] > 0.5:
         say(f"the machine was busy before the run (load average {load[0]:.1f}): trust the ratios, not the rates")
     for path in written:

@@ -205,4 +205,4 @@ def test_peers_are_optional(tmp_path, monkeypatch):
     assert peers.obstore() is None
     assert peers.dd(tmp_path / "a", tmp_path / "b", direct=True) is None
     assert peers.versions() == {}
-    assert set(suites.SUITES) == {"kernel", "target", "pipeline"}
+    assert set(suites.SUITES) == {"kernel", "target", "pipeline", "archive", "restore", "peers", "start"}
