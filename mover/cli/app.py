@@ -11,7 +11,20 @@ from typing import Any
 import click
 
 from mover import __version__
-from mover.cli import archivelog, backup, bench, configuration, demo, inspect, logs, restore, show, throttle, validate
+from mover.cli import (
+    archivelog,
+    backup,
+    bench,
+    configuration,
+    demo,
+    inspect,
+    logs,
+    restore,
+    show,
+    sweep,
+    throttle,
+    validate,
+)
 from mover.cli.command import Root
 from mover.cli.ending import DONE, SIGNAL, USAGE, Interrupted
 from mover.cli.invocation import Invocation
@@ -61,7 +74,7 @@ def mover() -> None:
     """See _HELP."""
 
 
-for _module in (demo, archivelog, backup, restore, validate, show, inspect, throttle, bench, configuration):
+for _module in (demo, archivelog, backup, restore, validate, show, inspect, sweep, throttle, bench, configuration):
     mover.add_command(_module.command)
 
 

@@ -39,6 +39,17 @@ class ObjectInfo:
     modified_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """What an unfinished write has left at a destination: nobody reads it, and it costs room or money."""
+
+    path: str  # of the file it was to become
+    name: str  # what the destination calls it: a temporary path, or the id of an upload
+    kind: str  # "temporary file" or "multipart upload"
+    begun_us: int  # by the destination's clock
+    size: int = 0  # bytes, where that is known
+
+
 class Part(Protocol):
     """A run of bytes of a large file, in memory that is lent: whoever sends it gives it back."""
 
@@ -150,6 +161,14 @@ class Target(Protocol):
 
     async def delete(self, path: str) -> None:
         """Remove one file. Idempotent."""
+        ...
+
+    def leftovers(self, prefix: str) -> AsyncIterator[Leftover]:
+        """What unfinished writes of files below ``prefix`` left, in no order; also what is being written right now."""
+        ...
+
+    async def discard(self, leftover: Leftover) -> None:
+        """Remove it. Idempotent. The write it belongs to fails, should it still go on."""
         ...
 
     async def aclose(self) -> None: ...

@@ -14,13 +14,13 @@ from functools import partial
 from typing import TypeVar
 
 from mover.errors import TargetError
-from mover.target.base import Buffer, Capabilities, ObjectInfo
+from mover.target.base import Buffer, Capabilities, Leftover, ObjectInfo
 from mover.target.calls import Call, Calls
 from mover.target.file_reader import FileReader, end_of_range, read_range
 from mover.target.file_writer import FileWriter
 from mover.target.handles import FileHandle, HandleClosed, Recent
 from mover.target.mount import Root
-from mover.target.paths import check_path, check_prefix
+from mover.target.paths import check_path, check_prefix, finished_name, is_temporary
 from mover.target.threads import Threads
 from mover.target.tree import Tree, write_all
 
@@ -178,6 +178,28 @@ class FileTarget:
         check_path(path)
         await self._calls.run(lambda: tree.fresh(lambda: tree.delete(path)), "delete", path)
         self._forget(path)
+
+    async def leftovers(self, prefix: str) -> AsyncIterator[Leftover]:
+        tree = self._opened()
+        check_prefix(prefix)
+        directories = [prefix.rpartition("/")[0]]
+        while directories:
+            directory = directories.pop()
+            found, below = await self._calls.run(
+                partial(tree.fresh, partial(tree.entries, directory, unfinished=True)), "list", directory
+            )
+            directories += [path for path in below if f"{path}/".startswith(prefix) or prefix.startswith(f"{path}/")]
+            for info in found:
+                path = finished_name(info.path)
+                if path.startswith(prefix):
+                    yield Leftover(path, info.path, "temporary file", info.modified_us, info.size)
+
+    async def discard(self, leftover: Leftover) -> None:
+        tree = self._opened()
+        if not is_temporary(leftover.name):
+            raise TargetError(f"{leftover.name!r} is no temporary file", path=leftover.path)
+        check_path(finished_name(leftover.name))
+        await self._calls.run(lambda: tree.fresh(lambda: tree.delete(leftover.name)), "delete", leftover.name)
 
     async def aclose(self) -> None:
         """Close. Waits a moment for calls that still run, then leaves them to their threads. Idempotent."""

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from mover.clock import Clock, SystemClock
 from mover.errors import ConfigError
-from mover.target.base import Buffer, Capabilities, ObjectInfo, Part, Target, Writer
+from mover.target.base import Buffer, Capabilities, Leftover, ObjectInfo, Part, Target, Writer
 
 _LINES = struct.Struct("<8s6d")  # magic; for bytes and for requests: limit per second, next for all, next for archivers
 _MAGIC = b"moverPC1"
@@ -249,6 +249,15 @@ class PacedTarget:
     async def delete(self, path: str) -> None:
         await self.wait()
         await self.inner.delete(path)
+
+    async def leftovers(self, prefix: str) -> AsyncIterator[Leftover]:
+        await self.wait()
+        async for leftover in self.inner.leftovers(prefix):
+            yield leftover
+
+    async def discard(self, leftover: Leftover) -> None:
+        await self.wait()
+        await self.inner.discard(leftover)
 
     async def aclose(self) -> None:
         await self.inner.aclose()

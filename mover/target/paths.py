@@ -47,6 +47,11 @@ def temporary_name(name: str) -> str:
     return f"{name}.tmp.{time.time_ns() // 1000}.{os.urandom(6).hex()}"
 
 
+def finished_name(temporary: str) -> str:
+    """What a temporary file was to be called."""
+    return _TEMPORARY.sub("", temporary)
+
+
 def _reason(path: str) -> str | None:
     if not path:
         return "it is empty"

@@ -9,7 +9,7 @@ from typing import Any
 
 from mover.clock import Clock
 from mover.errors import TargetError, TargetExists, TargetNotFound
-from mover.target.base import Buffer, Capabilities, ObjectInfo
+from mover.target.base import Buffer, Capabilities, Leftover, ObjectInfo
 from mover.target.paths import check_path, check_prefix
 from mover.target.s3_client import ATTEMPTS, S3Client
 from mover.target.s3_put import head, modified_us, new_nonce, put_whole, taken
@@ -144,6 +144,37 @@ class S3Target:
             await self._client.call("delete_object", path, "delete", Key=self._client.key(path))
         except TargetNotFound:  # some stores say so
             return
+
+    async def leftovers(self, prefix: str) -> AsyncIterator[Leftover]:
+        check_prefix(prefix)
+        root = self._root_prefix
+        parameters: dict[str, Any] = {"Prefix": root + prefix}
+        while True:
+            page = await self._client.call("list_multipart_uploads", prefix, "list", **parameters)
+            for upload in page.get("Uploads", ()):
+                key, begun = str(upload["Key"]), upload["Initiated"]
+                if key.startswith(root + prefix):
+                    begun_us = int(begun.timestamp() * 1_000_000)
+                    yield Leftover(key[len(root) :], str(upload["UploadId"]), "multipart upload", begun_us)
+            more = {"KeyMarker": page.get("NextKeyMarker"), "UploadIdMarker": page.get("NextUploadIdMarker")}
+            if not page.get("IsTruncated"):
+                return
+            if not more["KeyMarker"] or more.items() <= parameters.items():
+                raise TargetError(f"{self.url} broke off a listing of uploads of {prefix!r}", path=prefix)
+            parameters |= {name: marker for name, marker in more.items() if marker}
+
+    async def discard(self, leftover: Leftover) -> None:
+        try:
+            await self._client.call(
+                "abort_multipart_upload",
+                leftover.path,
+                "abort",
+                Key=self._client.key(leftover.path),
+                UploadId=leftover.name,
+            )
+        except TargetError as error:
+            if not isinstance(error, TargetNotFound) and error.where.get("s3_code") != "NoSuchUpload":
+                raise
 
     async def aclose(self) -> None:
         await self._client.aclose()

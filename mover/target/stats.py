@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
-from mover.target.base import Buffer, Capabilities, ObjectInfo, Part, Target, Writer
+from mover.target.base import Buffer, Capabilities, Leftover, ObjectInfo, Part, Target, Writer
 
 
 @dataclass(slots=True)
@@ -95,6 +95,15 @@ class StatsTarget:
     async def delete(self, path: str) -> None:
         with _counted(self.stats, "delete"):
             await self.inner.delete(path)
+
+    async def leftovers(self, prefix: str) -> AsyncIterator[Leftover]:
+        self.stats.requests["leftovers"] = self.stats.requests.get("leftovers", 0) + 1
+        async for leftover in self.inner.leftovers(prefix):
+            yield leftover
+
+    async def discard(self, leftover: Leftover) -> None:
+        with _counted(self.stats, "discard"):
+            await self.inner.discard(leftover)
 
     async def aclose(self) -> None:
         await self.inner.aclose()

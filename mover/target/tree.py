@@ -147,8 +147,12 @@ class Tree:
             parent = os.path.dirname(parent)
         self._sync_dir(parent)
 
-    def entries(self, directory: str) -> tuple[list[ObjectInfo], list[str]]:
-        """Files and sub-directories of a directory ('' is the root), unsorted. Nothing when there is no such one."""
+    def entries(self, directory: str, *, unfinished: bool = False) -> tuple[list[ObjectInfo], list[str]]:
+        """Files and sub-directories of a directory ('' is the root), unsorted. Nothing when there is no such one.
+
+        Args:
+            unfinished: only temporary files of unfinished writes, which are not files otherwise.
+        """
         files: list[ObjectInfo] = []
         below: list[str] = []
         try:
@@ -161,7 +165,7 @@ class Tree:
                     path = f"{directory}/{entry.name}" if directory else entry.name
                     if entry.is_dir(follow_symlinks=False):
                         below.append(path)
-                    elif entry.is_file(follow_symlinks=False) and not is_temporary(entry.name):
+                    elif entry.is_file(follow_symlinks=False) and is_temporary(entry.name) == unfinished:
                         try:
                             files.append(info_of(path, entry.stat(follow_symlinks=False)))
                         except FileNotFoundError:  # deleted between the two calls

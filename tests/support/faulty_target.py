@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from mover.errors import UnreachableError
-from mover.target.base import Buffer, Capabilities, ObjectInfo, Part, Target, Writer
+from mover.target.base import Buffer, Capabilities, Leftover, ObjectInfo, Part, Target, Writer
 
 
 class FaultyTarget:
@@ -100,6 +100,16 @@ class FaultyTarget:
     async def delete(self, path: str) -> None:
         dies = self._before(f"delete {path}")
         await self.inner.delete(path)
+        self._behind(dies)
+
+    async def leftovers(self, prefix: str) -> AsyncIterator[Leftover]:
+        self._alive()
+        async for leftover in self.inner.leftovers(prefix):
+            yield leftover
+
+    async def discard(self, leftover: Leftover) -> None:
+        dies = self._before(f"discard {leftover.name}")
+        await self.inner.discard(leftover)
         self._behind(dies)
 
     async def aclose(self) -> None:

@@ -512,3 +512,28 @@ async def test_parallel_small_files(target, base):
     await asyncio.gather(*(target.put(name, name.encode()) for name in names))
     assert await paths(target, f"{base}/") == sorted(names)
     assert await asyncio.gather(*(target.get(name) for name in names)) == [name.encode() for name in names]
+
+
+async def test_what_an_unfinished_write_leaves_is_found_and_discarded(target, base):
+    await target.put(f"{base}/dir/published", b"x")
+    writer = await target.create(f"{base}/dir/unfinished")
+    other = await target.create(f"{base}/other")
+    try:
+        for _ in range(3):
+            await writer.write(BytesPart(bytes(5 << 20)))
+            await other.write(BytesPart(bytes(5 << 20)))
+        async with asyncio.timeout(30):
+            while not (found := [left async for left in target.leftovers(f"{base}/dir/")]):
+                await asyncio.sleep(0.05)  # a first part may be kept back until the second comes
+        assert [left.path for left in found] == [f"{base}/dir/unfinished"]
+        assert abs(found[0].begun_us - (await target.stat(f"{base}/dir/published")).modified_us) < 60_000_000
+        assert [info.path async for info in target.list(base)] == [f"{base}/dir/published"]
+        for _ in range(2):
+            await target.discard(found[0])
+        assert [left async for left in target.leftovers(f"{base}/dir/")] == []
+        assert {left.path async for left in target.leftovers(base)} == {f"{base}/other"}
+        assert await target.get(f"{base}/dir/published") == b"x"
+    finally:
+        await writer.abort()
+        await other.abort()
+    assert [left async for left in target.leftovers(base)] == []
