@@ -71,6 +71,10 @@ def test_the_commands_are_the_ones_that_work():
         "show jobs",
         "config show",
         "bench kernel",
+        "bench archive",
+        "bench restore",
+        "bench peers",
+        "bench start",
         "bench target",
         "bench pipeline",
     }
