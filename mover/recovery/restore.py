@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import shlex
 import shutil
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -299,14 +300,16 @@ class _Restore:
         reached = point.set.start_lsn
         accum: int | None = None
         done = False
-        async for run in _runs(reader, point):
-            data, done, scn = await asyncio.to_thread(cut_run, run, point.until_scn, accum)
-            if data:
-                await settled(None, builder.append_log, run.lsn, run.block_header, data)
-                reached, end_scn = run.lsn + len(data), scn
-            if done:
-                break
-            accum = run.cursor.accum
+        until = max(point.round.checkpoint_lsn, point.set.end_lsn)
+        async with aclosing(reader.log(point.set.start_lsn, until)) as runs:
+            async for run in runs:
+                data, done, scn = await asyncio.to_thread(cut_run, run, point.until_scn, accum)
+                if data:
+                    await settled(None, builder.append_log, run.lsn, run.block_header, data)
+                    reached, end_scn = run.lsn + len(data), scn
+                if done:
+                    break
+                accum = run.cursor.accum
         if reached < point.set.end_lsn:
             raise IntegrityError(
                 f"log of round {point.round.round_id} up to SCN {point.until_scn} ends at LSN {reached}, but set"
@@ -340,11 +343,6 @@ class _Restore:
         # block_file last: its superblocks are what makes an engine look at the rest.
         for file in sorted(files, key=lambda f: f.path == "sstable/block_file"):
             await settled(None, self._builder.write_file, file)
-
-
-async def _runs(reader: RoundReader, point: RestorePoint) -> AsyncIterator[LogRun]:
-    async for run in reader.log(point.set.start_lsn, max(point.round.checkpoint_lsn, point.set.end_lsn)):
-        yield run
 
 
 def read_meta_files(data: bytes) -> tuple[StoreFile, ...]:

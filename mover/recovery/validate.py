@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -274,8 +275,13 @@ class _Validation:
         """Every byte the checkpoint covers, in order, with its chain; what lies behind is decoded with the rest."""
         if checkpoint_lsn <= start_lsn:
             return
-        async for _ in reader.log(start_lsn, checkpoint_lsn):
-            pass
+        try:
+            async with aclosing(reader.log(start_lsn, checkpoint_lsn)) as runs:
+                async for _ in runs:
+                    self._show()
+        finally:
+            for path in reader.verified:
+                self._count(path)
 
     # --- everything else --------------------------------------------------------------------------------------------
 

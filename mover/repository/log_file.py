@@ -10,6 +10,7 @@ from mover.media.archive import ArchiveBlock, TornTail, scan_data_file
 from mover.media.log_entry import Kickoff
 from mover.media.pg import PGKey
 from mover.store.base import LogCursor
+from mover.target.base import Buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def check_run(run: LogRun, expected: LogCursor, path: str) -> None:
         )
 
 
-def summarize(file_id: int, path: str, data: bytes, accum: int | None, pg: PGKey) -> DataFileSummary:
+def summarize(file_id: int, path: str, data: Buffer, accum: int | None, pg: PGKey) -> DataFileSummary:
     """Verify a data file: blocks, entries, running checksum, PALF groups. Raises IntegrityError for damage."""
     scanned = scan_data_file(data)
     if scanned.torn is not None and scanned.torn.followed_by is not None:

@@ -8,7 +8,8 @@ goes on at the LSN where the good blocks end. Whether it does is checked, so dam
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from mover.errors import IntegrityError, LogGapError
@@ -17,9 +18,11 @@ from mover.media.archive_index import INDEX_RECORD_SIZE, ArchiveIndexRecord, sca
 from mover.media.layout import FileKind
 from mover.media.pg import PGKey
 from mover.repository.archive_state import load_record
+from mover.repository.file_memory import FileMemory
 from mover.repository.log_file import DataFileSummary, LogRun, check_run, summarize
 from mover.repository.tree import Repository, name_file
 from mover.store.base import LogCursor
+from mover.target.base import Buffer
 
 _HEAD = 8 << 10  # enough for the meta and the first entry of an uncompressed block
 
@@ -48,6 +51,8 @@ class RoundReader:
         self._round = round_id
         self._pg = pg
         layout, tenant = repository.layout, repository.tenant_id
+        self.verified: set[str] = set()
+        """Paths of the data files that :meth:`log` verified from the first byte to the last."""
         self._data_dir = layout.archive_data_dir(tenant, round_id, pg)
         self._index_dir = layout.archive_index_dir(tenant, round_id, pg)
 
@@ -78,14 +83,21 @@ class RoundReader:
             newest, whole = number, scanned.bad_offset if scanned.bad_offset is not None else len(data)
         return records, newest, whole
 
-    async def load(self, file_id: int, accum: int | None) -> DataFileSummary:
+    async def load(self, file_id: int, accum: int | None, memory: FileMemory | None = None) -> DataFileSummary:
         """Read one data file and verify all that can be verified without its neighbours.
 
         Args:
             accum: the running checksum before its first entry; None accepts what the first block says.
+            memory: where to read it to; free again when this returns.
         """
         path = self._repository.layout.archive_data(self._repository.tenant_id, self._round, self._pg, file_id)
-        data = await self._repository.target.get(path)
+        target = self._repository.target
+        found = await target.stat(path) if memory is not None else None
+        data: Buffer
+        if found is None or memory is None or not found.size:
+            data = await target.get(path)
+        else:
+            await target.read_into(path, 0, data := memory.room(found.size))
         try:
             return await asyncio.to_thread(summarize, file_id, path, data, accum, self._pg)
         except IntegrityError as exc:
@@ -211,8 +223,10 @@ class RoundReader:
                 best, low = probe, probe + 1
         return best
 
-    async def log(self, start_lsn: int, until_lsn: int) -> AsyncIterator[LogRun]:
+    async def log(self, start_lsn: int, until_lsn: int) -> AsyncGenerator[LogRun]:
         """Every run that touches [start_lsn, until_lsn), contiguous and verified across files.
+
+        Reads one data file ahead: whoever stops early closes it.
 
         Raises:
             LogGapError: the archive has no log at ``start_lsn`` or does not reach ``until_lsn``.
@@ -222,30 +236,52 @@ class RoundReader:
         records, _, _ = await self.index_records()
         position = await self.find(start_lsn, files)
         expected: LogCursor | None = None
-        accum: int | None = None
         torn: tuple[str, TornTail] | None = None
-        for file_id in files[position:]:
-            before = records.get(file_id - 1)
-            if accum is None and before is not None and before.is_valid:
-                accum = before.accum_checksum
-            summary = await self.load(file_id, accum)
-            self._agree(summary, records.get(file_id))
-            accum = summary.accum if summary.accum is not None else accum
-            for run in summary.runs:
-                if expected is None and run.lsn > start_lsn:
-                    raise self._break(start_lsn, run.lsn, summary.path, torn)
-                if expected is not None and run.lsn != expected.lsn:
-                    raise self._break(expected.lsn, run.lsn, summary.path, torn)
-                if expected is not None:
-                    check_run(run, expected, summary.path)
-                expected = run.cursor
-                if run.end_lsn > start_lsn and run.lsn < until_lsn:
-                    yield run
-                if run.end_lsn >= until_lsn:
-                    return
-            if summary.torn is not None:
-                torn = (summary.path, summary.torn)
+        async with aclosing(self._summaries(files[position:], records, until_lsn)) as summaries:
+            async for summary in summaries:
+                self._agree(summary, records.get(summary.file_id))
+                for number, run in enumerate(summary.runs):
+                    if expected is None and run.lsn > start_lsn:
+                        raise self._break(start_lsn, run.lsn, summary.path, torn)
+                    if expected is not None and run.lsn != expected.lsn:
+                        raise self._break(expected.lsn, run.lsn, summary.path, torn)
+                    if expected is not None and number == 0:  # inside a file, runs were held against each other
+                        await asyncio.to_thread(check_run, run, expected, summary.path)
+                    expected = run.cursor
+                    if number == 0 and summary.torn is None:
+                        self.verified.add(summary.path)
+                    if run.end_lsn > start_lsn and run.lsn < until_lsn:
+                        yield run
+                    if run.end_lsn >= until_lsn:
+                        return
+                if summary.torn is not None:
+                    torn = (summary.path, summary.torn)
         raise self._break(expected.lsn if expected else start_lsn, until_lsn, self._data_dir, torn)
+
+    async def _summaries(
+        self, files: list[int], records: dict[int, ArchiveIndexRecord], until_lsn: int
+    ) -> AsyncGenerator[DataFileSummary]:
+        """Data files up to the one that reaches ``until_lsn``, each being read while the one before is worked on."""
+        memory = FileMemory()
+        accum: int | None = None
+        ahead: asyncio.Task[DataFileSummary] | None = None
+        try:
+            for position, file_id in enumerate(files):
+                before = records.get(file_id - 1)
+                if accum is None and before is not None and before.is_valid:
+                    accum = before.accum_checksum
+                summary = await (ahead or self.load(file_id, accum, memory))
+                ahead = None
+                accum = summary.accum if summary.accum is not None else accum
+                more = files[position + 1 : position + 2]
+                reached = bool(summary.runs) and summary.runs[-1].end_lsn >= until_lsn
+                if more and not reached and accum is not None:
+                    ahead = asyncio.create_task(self.load(more[0], accum, memory))
+                yield summary
+        finally:
+            if ahead is not None:
+                ahead.cancel()
+                await asyncio.gather(ahead, return_exceptions=True)
 
     def _break(self, from_lsn: int, until_lsn: int, path: str, torn: tuple[str, TornTail] | None) -> Exception:
         if torn is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -148,6 +149,57 @@ async def test_any_chunking_file_switch_and_torn_tail_reads_back_the_same_log(
         for _ in range(6):
             start, until = sorted(rng.sample(ends, 2))
             assert await made.read(start, until) == store.log_until(start, until)
+
+
+async def test_a_file_that_was_verified_has_no_bit_that_may_be_another() -> None:
+    async with a_round(groups=30) as made:
+        await made.write(chunk=2000, close_every=3)
+        end = made.store.end_lsn
+        await made.read(0, end)
+        files = [number for number, _ in await made.reader.data_files()]
+        # The kickoff is not log.
+        assert made.reader.verified == {
+            made.repository.layout.archive_data(1, 1, PG, number) for number in files if number > 1
+        }
+        rng = random.Random(2)
+        for number in files[1:3]:
+            path = made.data_file(number)
+            whole = path.read_bytes()
+            for position in range(0, len(whole), 5):
+                damaged = bytearray(whole)
+                damaged[position] ^= 1 << rng.randrange(8)
+                path.write_bytes(damaged)
+                made.reader = RoundReader(made.repository, 1, PG)
+                with pytest.raises((IntegrityError, LogGapError)):
+                    await made.read(0, end)
+                assert made.repository.layout.archive_data(1, 1, PG, number) not in made.reader.verified
+            path.write_bytes(whole)
+
+
+async def test_only_the_files_that_hold_the_log_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with a_round(groups=60) as made:
+        await made.write(chunk=2000, close_every=2)
+        ends = [lsn for lsn, _ in made.store.group_ends]
+        files = [number for number, _ in await made.reader.data_files()]
+        starts = [found for number in files if (found := await made.reader.first_lsn(number)) is not None]
+        read: list[str] = []
+        original = FileTarget.read_into
+
+        async def read_into(self: FileTarget, path: str, start: int, buffer: memoryview) -> None:
+            read.append(path)
+            await original(self, path, start, buffer)
+
+        monkeypatch.setattr(FileTarget, "read_into", read_into)
+        until = max(lsn for lsn in ends if lsn <= starts[3])
+        await made.read(0, until)
+        assert len(read) == 3
+        read.clear()
+        # Who stops early leaves nothing behind: no task, no warning about one.
+        async with aclosing(made.reader.log(0, ends[-1])) as runs:
+            async for _ in runs:
+                break
+        assert len(read) <= 2
+        assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_a_tail_torn_at_every_byte_of_the_last_block_costs_that_block_only() -> None:
