@@ -232,7 +232,7 @@ async def test_called_off_at_any_step_nothing_is_written_afterwards(
                 entered.set()
                 loop.call_soon_threadsafe(stop.set)
                 threading.Event().wait(0.05)
-                after.append((into / "store.partial").exists() and self._fd is not None)
+                after.append((into / "store.partial").exists() and self._blocks is not None)
             return original(self, *args)
 
         monkeypatch.setattr(StoreBuilder, call, slow)

@@ -6,25 +6,24 @@ engine can never boot half a store. The engine makes every other directory (run,
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from mover.errors import FormatError, IntegrityError, PreconditionError
 from mover.kernel import palf_block_header_parse
 from mover.kernel.palf import BLOCK_HEADER, PALF_FILE_BYTES, PALF_FILE_HEADER
 from mover.store.base import MACRO_BLOCK_SIZE, StoreFile
+from mover.store.seekdb.direct import DirectFile, StagedFile, staging, write_all
 from mover.store.seekdb.paths import BLOCK_FILE, PALF_LOG, PALF_META, SLOG_SYS
 
+T = TypeVar("T")
 _PARTIAL = "store.partial"
 _ALLOWED = ("sstable", "slog", "redo")
 _FILE_MODE = 0o600
 _DIRECTORY_MODE = 0o700
-# Smaller blocks are quicker through the page cache, and leave little there to be flushed at the end.
-_DIRECT_FROM = 64 << 10
-_DIRECT_ALIGN = 4096
 _PALF_FILE_SIZE = PALF_FILE_HEADER + PALF_FILE_BYTES
 
 
@@ -48,18 +47,17 @@ class StoreBuilder:
         self.check_target(self.target)
         self._root = self.target / _PARTIAL
         self._root_fd: int | None = None
-        self._fd: int | None = None
-        self._direct_fd: int | None = None
-        self._log_fd: int | None = None
+        self._blocks: DirectFile | None = None
+        self._log: StagedFile | None = None
         self._log_file = -1
+        self._staging: memoryview | None = None
         self._next_lsn: int | None = None
         self.target.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
         self._root_fd = self._claim()
         for directory in ("sstable", SLOG_SYS, "slog/server", PALF_LOG, PALF_META):
             self._make_directories(PurePosixPath(directory))
-        self._fd = self._create(self._root / BLOCK_FILE)
-        os.ftruncate(self._fd, block_file_size)
-        self._direct_fd = self._open_direct(self._root / BLOCK_FILE)
+        self._blocks = self._create_direct(self._root / BLOCK_FILE)
+        os.ftruncate(self._blocks.fd, block_file_size)
 
     @staticmethod
     def check_target(target: Path) -> None:
@@ -85,8 +83,7 @@ class StoreBuilder:
     def write_block(self, index: int, data: memoryview | bytes) -> None:
         """Write the used bytes of block ``index``, and zeros up to a page if there are any; the rest stays a hole.
 
-        Whole pages in page-aligned memory go to the disk past the page cache, which a large store would flush out and
-        leave gigabytes in for the end.
+        Whole pages in page-aligned memory go to the disk past the page cache.
 
         Raises:
             FormatError: outside the block file, or larger than a block.
@@ -96,16 +93,7 @@ class StoreBuilder:
                 f"block {index} of {len(data)} bytes does not fit a block file of {self.block_count} blocks",
                 block=index,
             )
-        fd, offset = self._open_fd(self._fd), index * MACRO_BLOCK_SIZE
-        if self._direct_fd is not None and len(data) >= _DIRECT_FROM and len(data) % _DIRECT_ALIGN == 0:
-            try:
-                _write_all(self._direct_fd, data, offset)
-            except OSError as exc:
-                if exc.errno != errno.EINVAL:  # the memory is not aligned, or what was left after a short write
-                    raise
-            else:
-                return
-        _write_all(fd, data, offset)
+        self._open(self._blocks).write(data, index * MACRO_BLOCK_SIZE)
 
     def write_file(self, file: StoreFile) -> None:
         """Write a small file, or the superblock pages into the block file. Last write of a byte counts.
@@ -129,14 +117,14 @@ class StoreBuilder:
             if file.size != self.block_count * MACRO_BLOCK_SIZE:
                 raise FormatError(f"superblocks are of a block file of {file.size} bytes", path=file.path)
             for offset, data in file.extents:
-                _write_all(self._open_fd(self._fd), data, offset)
+                self._open(self._blocks).write(data, offset)
             return
         self._make_directories(path.parent)
         fd = self._create(self._root / path)
         try:
             os.ftruncate(fd, file.size)
             for offset, data in file.extents:
-                _write_all(fd, data, offset)
+                write_all(fd, data, offset)
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -163,12 +151,14 @@ class StoreBuilder:
             if header.block_id != file_id:
                 raise FormatError(f"log file {file_id} has the block header of file {header.block_id}", lsn=lsn)
             self._close_log_file()
-            self._log_fd = self._create(self._root / PALF_LOG / str(file_id))
+            if self._staging is None:
+                self._staging = staging()
+            self._log = StagedFile(self._create_direct(self._root / PALF_LOG / str(file_id)), self._staging)
             self._log_file = file_id
-            _write_all(self._log_fd, block_header, 0)
+            self._log.append(block_header + bytes(PALF_FILE_HEADER - len(block_header)))
         elif self._log_file != file_id:
             raise FormatError(f"log begins at lsn {lsn}, inside file {file_id}", lsn=lsn)
-        _write_all(self._open_fd(self._log_fd), groups, PALF_FILE_HEADER + inside)
+        self._open(self._log).append(groups)
         self._next_lsn = lsn + len(groups)
 
     def finish(self) -> Path:
@@ -180,11 +170,11 @@ class StoreBuilder:
         if self._next_lsn is None:
             raise IntegrityError(f"no log was restored into {self.target}", path=str(self.target))
         self._close_log_file()
-        fd, self._fd = self._open_fd(self._fd), None
+        blocks, self._blocks = self._open(self._blocks), None
         try:
-            os.fsync(fd)
+            blocks.sync()
         finally:
-            os.close(fd)
+            blocks.close()
         for directory, _, _ in os.walk(self._root, topdown=False):
             _fsync_directory(Path(directory))
         store = self.target / "store"
@@ -196,11 +186,13 @@ class StoreBuilder:
 
     def close(self) -> None:
         """Close what is open, leaving ``store.partial`` behind when :meth:`finish` was not reached. Idempotent."""
-        for name in ("_fd", "_direct_fd", "_log_fd", "_root_fd"):
-            fd = getattr(self, name)
-            setattr(self, name, None)
-            if fd is not None:
-                os.close(fd)
+        for file in (self._blocks, self._log):
+            if file is not None:
+                file.close()
+        self._blocks = self._log = None
+        fd, self._root_fd = self._root_fd, None
+        if fd is not None:
+            os.close(fd)
 
     def _claim(self) -> int:
         """Make ``store.partial`` ours, after removing what a restore that died left in it.
@@ -227,14 +219,10 @@ class StoreBuilder:
         return fd
 
     def _close_log_file(self) -> None:
-        if self._log_fd is not None:
-            fd, self._log_fd = self._log_fd, None
-            try:
-                # A hole reads as zeros, which is what the engine preallocates and where it takes the log to end.
-                os.ftruncate(fd, _PALF_FILE_SIZE)
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+        if self._log is not None:
+            log, self._log = self._log, None
+            # A hole reads as zeros, which is what the engine preallocates and where it takes the log to end.
+            log.finish(_PALF_FILE_SIZE)
 
     def _make_directories(self, path: PurePosixPath) -> None:
         current = self._root
@@ -249,26 +237,13 @@ class StoreBuilder:
         except FileExistsError:
             raise FormatError(f"file {path.relative_to(self._root)} is restored twice", path=str(path)) from None
 
-    @staticmethod
-    def _open_direct(path: Path) -> int | None:
-        """None where the file system has no O_DIRECT."""
-        try:
-            return os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError as exc:
-            if exc.errno != errno.EINVAL:
-                raise
-            return None
+    def _create_direct(self, path: Path) -> DirectFile:
+        return DirectFile(self._create(path), path)
 
-    def _open_fd(self, fd: int | None) -> int:
-        if fd is None:
+    def _open(self, file: T | None) -> T:
+        if file is None:
             raise PreconditionError(f"the store in {self.target} is finished or closed", path=str(self.target))
-        return fd
-
-
-def _write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
-    view, done = memoryview(data), 0
-    while done < len(view):
-        done += os.pwrite(fd, view[done:], offset + done)
+        return file
 
 
 def _fsync_directory(path: Path) -> None:
