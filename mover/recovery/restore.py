@@ -1,7 +1,8 @@
 """Restore: from a backup set and its log to a store that boots, exactly as of one SCN.
 
-Every byte is verified before it is written: frames against their checksums, blocks and files against the manifest's
-digests, log against its chain. Nothing has the name of a store until all of it is there and durable.
+Every byte is verified before it is written: frames against their checksums, blocks against the manifest's digests, and
+so are files that are read whole; log against its chain. Nothing has the name of a store until all of it is there and
+durable.
 """
 
 from __future__ import annotations
