@@ -17,6 +17,7 @@ from mover.cli import (
     bench,
     configuration,
     demo,
+    doctor,
     inspect,
     logs,
     restore,
@@ -74,7 +75,20 @@ def mover() -> None:
     """See _HELP."""
 
 
-for _module in (demo, archivelog, backup, restore, validate, show, inspect, sweep, throttle, bench, configuration):
+for _module in (
+    demo,
+    archivelog,
+    backup,
+    restore,
+    validate,
+    show,
+    inspect,
+    doctor,
+    sweep,
+    throttle,
+    bench,
+    configuration,
+):
     mover.add_command(_module.command)
 
 

@@ -61,6 +61,7 @@ def test_the_commands_are_the_ones_that_work():
         "restore",
         "validate",
         "inspect",
+        "doctor",
         "sweep",
         "throttle",
         "show sets",
