@@ -10,7 +10,9 @@ async def test_a_site_that_works(story):
     found = await site.mover.ok("doctor", "--seconds", "0.5")
     assert found["ok"]
     states = {(check["subject"], check["check"]): check["state"] for check in found["checks"]}
-    assert {state for place, state in states.items() if place != ("destination", "archive")} == {"ok"}, found
+    # How far behind the archive is depends on what runs; and not every store decides itself that a name is taken.
+    depends = {("destination", "archive"), *([("destination", "exclusive")] if site.kind == "s3" else [])}
+    assert {state for place, state in states.items() if place not in depends} == {"ok"}, found
     assert {("source", "reach"), ("source", "log"), ("destination", "large"), ("destination", "archive")} <= set(states)
     assert ".mover-doctor" not in str((await site.mover.run("validate")).json)
 
