@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 
 from mover.errors import TargetError, TargetNotFound
 from mover.target.alignment import NO_DIRECT, direct_length
@@ -26,10 +25,7 @@ class FileReader:
         self._path = path
         fd = open_file(tree, path)
         try:
-            found = os.fstat(fd)
-            self.size = found.st_size
-            """Bytes, when it was opened."""
-            self._identity = _identity(found)
+            self._opened = os.fstat(fd)
             direct = self._open_direct(tree)
         except BaseException:
             os.close(fd)
@@ -38,13 +34,14 @@ class FileReader:
         self._direct = None if direct is None else FileHandle(direct)
         self._aligned = direct is not None
 
+    @property
+    def size(self) -> int:
+        """Bytes, when it was opened."""
+        return self._opened.st_size
+
     def still(self, tree: Tree) -> os.stat_result | None:
         """The file's status; None when its name leads to another file by now, or to none."""
-        try:
-            found = os.stat(self._path, dir_fd=tree.root.fd, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        return found if _identity(found) == self._identity else None
+        return tree.leads_to(self._path, self._opened)
 
     def fill(self, start: int, view: memoryview) -> None:
         """Fill ``view`` from ``start`` on. Raises TargetError when the file ends earlier, HandleClosed."""
@@ -83,7 +80,7 @@ class FileReader:
             if error.errno not in NO_DIRECT:
                 raise
             return None
-        if _identity(os.fstat(fd)) == self._identity:
+        if os.path.samestat(os.fstat(fd), self._opened):
             return fd
         os.close(fd)  # replaced between the two
         return None
@@ -144,8 +141,3 @@ def short(path: str, start: int, end: int, size: int) -> TargetError:
     """The error for a file that ends before ``end``."""
     message = f"{path!r} ends at {size}; bytes {start} to {end} were asked for"
     return TargetError(message, hint="the file was cut short at the destination", path=path, offset=start)
-
-
-def _identity(found: os.stat_result) -> tuple[int, int]:
-    """What tells a regular file from any other. Its number is not given away while it is open."""
-    return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else (-1, -1)

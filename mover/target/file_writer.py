@@ -201,11 +201,11 @@ class FileWriter:
         return info
 
     def _discard(self) -> None:
-        # A write may still be going on: the file has no name then, and goes away with its last descriptor.
         with self._lock:
+            # Closed first where no write is going on any more: NFS keeps a file that is open, under another name.
+            self._close()
             # A commit that was cancelled or failed after the rename: no record names the file, its writer is aborted.
             self._tree.discard(self._path if self._published else self._temporary)
-            self._close()
 
     def _close(self) -> None:
         for handle in (self._file, self._cached):

@@ -70,11 +70,10 @@ class FileTarget:
         check_path(path)
         # A copy unless it is immutable: when this is cancelled the thread goes on, and the caller may reuse the buffer.
         content = data if isinstance(data, bytes) else bytes(data)
-        info = await self._calls.run(
+        self._forget(path)
+        return await self._calls.run(
             lambda: tree.fresh(lambda: tree.write_small(path, content, if_absent=if_absent)), "write", path
         )
-        self._forget(path)
-        return info
 
     async def create(self, path: str) -> FileWriter:
         writer = FileWriter(self._opened(), self._calls, check_path(path))
@@ -132,17 +131,19 @@ class FileTarget:
         tree = self._opened()
         check_path(path)
         reader = await self._calls.run(lambda: tree.fresh(lambda: FileReader(tree, path)), "read", path)
-        ahead = None
+        ahead: Call[bytes] | None = None
         try:
             end = end_of_range(path, reader.size, start, length)
-            # One piece is read while the caller works on the one before: the kernel reads ahead for readers in order.
             for at in range(start, end, chunk):
-                read = partial(reader.piece, at, min(chunk, end - at))
-                before, ahead = ahead, self._calls.start(read, "read", path)
-                if before is not None:
-                    yield await self._calls.result(before, "read", path)
-            if ahead is not None:
-                yield await self._calls.result(ahead, "read", path)
+                if ahead is None:
+                    ahead = self._calls.start(partial(reader.piece, at, min(chunk, end - at)), "read", path)
+                piece = await self._calls.result(ahead, "read", path)
+                # The next one is read while the caller works on this one, but never two at a time: the kernel reads
+                # ahead for readers that go in order.
+                after = at + chunk
+                if after < end:
+                    ahead = self._calls.start(partial(reader.piece, after, min(chunk, end - after)), "read", path)
+                yield piece
         finally:
             if ahead is not None:
                 ahead.give_up()
@@ -176,8 +177,8 @@ class FileTarget:
     async def delete(self, path: str) -> None:
         tree = self._opened()
         check_path(path)
-        await self._calls.run(lambda: tree.fresh(lambda: tree.delete(path)), "delete", path)
         self._forget(path)
+        await self._calls.run(lambda: tree.fresh(lambda: tree.delete(path)), "delete", path)
 
     async def leftovers(self, prefix: str) -> AsyncIterator[Leftover]:
         tree = self._opened()
@@ -224,11 +225,15 @@ class FileTarget:
         return self._tree
 
     def _forget(self, path: str) -> None:
+        """Before a name is taken away from its file: NFS gives an open file that is deleted another name."""
         self._appended.forget(path)
         self._read.forget(path)
 
     def _close_soon(self, file: FileHandle | FileReader) -> None:
-        self._threads.submit(file.close)
+        try:
+            self._threads.submit(file.close)
+        except RuntimeError:  # a stream that was left open when the destination was closed
+            file.close()
 
 
 def _append(tree: Tree, handle: FileHandle, path: str, offset: int, data: Buffer, fresh: bool) -> bool:
@@ -237,7 +242,7 @@ def _append(tree: Tree, handle: FileHandle, path: str, offset: int, data: Buffer
     try:
         with handle.turn, handle.use() as fd:
             found = os.fstat(fd)
-            if found.st_nlink == 0:
+            if not tree.leads_to(path, found):
                 return False
             if found.st_size < offset:
                 message = f"{path!r} ends at {found.st_size}, before the offset {offset} that is appended at"

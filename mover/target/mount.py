@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from mover.errors import OB_MOUNT_FILE_NOT_VALID, MountError, UnreachableError
 
+# What a path says when its mount is gone: not there, no longer known to its server, or its FUSE server has ended.
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENOTCONN}
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -55,7 +57,7 @@ class Root:
         self.identity = MountIdentity.of(self.fd)
 
     def check(self, *, full: bool = False) -> None:
-        """Prove that the path still leads to the directory that was opened. Raises MountError.
+        """Prove that the path still leads to the directory that was opened. Raises MountError, or OSError as it is.
 
         One stat call; with ``full`` the mount id is compared too, which sees the same directory mounted again.
         """
@@ -69,7 +71,7 @@ class Root:
                 finally:
                     os.close(fd)
         except OSError as error:
-            raise self._lost(os.strerror(error.errno or 0).lower()) from error
+            raise self._unless_lost(error) from error
         if not same:
             raise self._lost("another file system or directory is in its place")
 
@@ -78,7 +80,7 @@ class Root:
         try:
             fd = os.open(self.path, _OPEN_DIR)
         except OSError as error:
-            raise self._lost(os.strerror(error.errno or 0).lower()) from error
+            raise self._unless_lost(error) from error
         try:
             if MountIdentity.of(fd) != self.identity:
                 raise self._lost("another file system or directory is in its place")
@@ -91,6 +93,9 @@ class Root:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+    def _unless_lost(self, error: OSError) -> OSError | MountError:
+        return self._lost(os.strerror(error.errno or 0).lower()) if error.errno in _GONE else error
 
     def _lost(self, reason: str) -> MountError:
         return MountError(

@@ -38,6 +38,13 @@ _REFUSED = {
     errno.EMFILE: ("too many open files", "raise the open file limit (ulimit -n)"),
     errno.ENFILE: ("the machine has too many open files", "raise fs.file-max"),
 }
+_BROKEN = {
+    errno.EIO: "the device or its server reports an i/o error",
+    errno.EUCLEAN: "the file system is damaged",
+    errno.EBADMSG: "a checksum of the file system is wrong",
+    errno.ENOMEDIUM: "the device has no medium",
+}
+_SIGN_IN = {errno.EKEYEXPIRED, errno.EKEYREVOKED, errno.EKEYREJECTED, errno.ENOKEY}
 _SILENT = {
     errno.ETIMEDOUT,
     errno.EHOSTDOWN,
@@ -75,8 +82,12 @@ def target_error(error: OSError, doing: str, path: str, root: str) -> TargetErro
     if code in _REFUSED:
         words, hint = _REFUSED[code]
         return TargetError(f"can not {place}: {words}", hint=hint, path=path)
+    if code in _SIGN_IN:
+        hint = "the ticket or key of this mount is no longer valid: renew it (kinit), then run the command again"
+        return UnreachableError(f"can not {place}: {_words(code)}", hint=hint, path=path)
     hint = "the device or its server reported a failure; look at its log before trusting it again"
-    return TargetError(f"can not {place}: {_words(code)}", hint=hint, code=OB_IO_ERROR, path=path)
+    words = f"{_BROKEN[code]} ({errno.errorcode[code]})" if code in _BROKEN else _words(code)
+    return TargetError(f"can not {place}: {words}", hint=hint, code=OB_IO_ERROR, path=path)
 
 
 def _words(code: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import stat
 from collections.abc import Callable
 from typing import TypeVar
@@ -23,6 +24,8 @@ _FILE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # non-blocking: opening a 
 _RENAME_NOREPLACE = 1
 _FALLOC_KEEP_SIZE = 1
 _LINK_UNSUPPORTED = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
+
+_DELETED = re.compile(r"\.nfs[0-9a-f]{24}|\.fuse_hidden[0-9a-f]{16}")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _renameat2 = getattr(_libc, "renameat2", None)
@@ -83,6 +86,18 @@ class Tree:
         except (FileNotFoundError, NotADirectoryError):
             return None
         return info_of(path, found) if stat.S_ISREG(found.st_mode) else None
+
+    def leads_to(self, path: str, opened: os.stat_result) -> os.stat_result | None:
+        """The file's status now, when ``path`` still is the name of the file that was opened.
+
+        The number of its inode is not given away while it is open. How many links it has does not tell: on NFS a file
+        that is deleted while it is open gets another name.
+        """
+        try:
+            found = os.stat(path, dir_fd=self.root.fd, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found if os.path.samestat(found, opened) else None
 
     def write_small(self, path: str, data: Buffer, *, if_absent: bool) -> ObjectInfo:
         """The whole of a small file: temporary name, fsync, publish, fsync of the directory."""
@@ -165,7 +180,7 @@ class Tree:
                     path = f"{directory}/{entry.name}" if directory else entry.name
                     if entry.is_dir(follow_symlinks=False):
                         below.append(path)
-                    elif entry.is_file(follow_symlinks=False) and is_temporary(entry.name) == unfinished:
+                    elif entry.is_file(follow_symlinks=False) and _is_listed(entry.name, unfinished):
                         try:
                             files.append(info_of(path, entry.stat(follow_symlinks=False)))
                         except FileNotFoundError:  # deleted between the two calls
@@ -248,6 +263,14 @@ def reserve(fd: int, offset: int, length: int) -> None:
     """
     if _fallocate is not None:
         _fallocate(fd, _FALLOC_KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(length))
+
+
+def _is_listed(name: str, unfinished: bool) -> bool:
+    """Whether a file is an object, or with ``unfinished`` was to become one.
+
+    Neither are files that were deleted while they were open and got another name from NFS or FUSE.
+    """
+    return is_temporary(name) == unfinished and not _DELETED.fullmatch(name)
 
 
 def _rename_noreplace(root: int, old: str, new: str) -> bool:

@@ -2,9 +2,11 @@
 
 import itertools
 import os
+from contextlib import ExitStack
 
 import pytest
 import pytest_asyncio
+from fuse_mount import fuse_mount
 from weed import weed_server
 
 from mover.target.paths import is_temporary
@@ -28,12 +30,14 @@ def keys(weed, monkeypatch):
     return weed
 
 
-@pytest_asyncio.fixture(params=["file", "s3-seaweedfs", "s3-generic"], scope="module", loop_scope="module")
+@pytest_asyncio.fixture(params=["file", "file-fuse", "s3-seaweedfs", "s3-generic"], scope="module", loop_scope="module")
 async def target(request, tmp_path_factory):
     """One open destination per kind and module: making an S3 client costs half a second. Tests use ``base``."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         if request.param == "file":
             url = (tmp_path_factory.mktemp("file") / "dest").as_uri()
+        elif request.param == "file-fuse":  # no renaming without replacing, and a name for each deleted file in use
+            url = (stack.enter_context(fuse_mount(tmp_path_factory.mktemp("fuse"))).path / "dest").as_uri()
         else:
             weed = request.getfixturevalue("weed")
             for name, value in weed.environment.items():

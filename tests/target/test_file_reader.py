@@ -247,3 +247,14 @@ async def test_a_stream_reads_one_piece_ahead(target, monkeypatch):
     await until(lambda: reads == [0, 10, 20])
     await pieces.aclose()
     assert reads == [0, 10, 20]
+
+
+async def test_a_stream_that_outlives_its_destination(tmp_path):
+    target = await open_target(tmp_path.as_uri())
+    await target.put("f", bytes(100))
+    before = len(os.listdir("/proc/self/fd"))
+    pieces = target.stream("f", chunk=10)
+    await anext(pieces)
+    await target.aclose()
+    await pieces.aclose()
+    await until(lambda: len(os.listdir("/proc/self/fd")) < before)

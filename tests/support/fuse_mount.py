@@ -1,0 +1,181 @@
+"""A real file system that misbehaves on demand: a directory seen through FUSE, in a process of its own.
+
+``python fuse_mount.py MOUNT BACKING STATE`` serves it; STATE/faults.json names operations that hang or fail, and an
+operation that hangs leaves STATE/hung.<operation>. Renaming without replacing is refused, as NFS refuses it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+class FuseMount:
+    """A mounted one. ``path`` is where programs see it, ``backing`` where its files are."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "mount"
+        self.backing = directory / "backing"
+        self.state = directory / "state"
+        for made in (self.path, self.backing, self.state):
+            made.mkdir()
+        self.faults()
+        command = [sys.executable, __file__, self.path, self.backing, self.state]
+        self._log = (self.state / "log").open("wb")
+        self.process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
+        deadline = time.monotonic() + 30
+        while not os.path.ismount(self.path):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                pytest.skip(f"FUSE does not work here: {(self.state / 'log').read_text()[-300:]}")
+            time.sleep(0.01)
+
+    def faults(self, *, hang: tuple[str, ...] = (), fail: dict[str, int] | None = None) -> None:
+        """From now on the operations in ``hang`` ("*" = all) do not return, those in ``fail`` return an errno."""
+        for old in self.state.glob("hung.*"):
+            old.unlink()
+        new = self.state / "faults.new"
+        new.write_text(json.dumps({"hang": hang, "fail": fail or {}}))
+        new.replace(self.state / "faults.json")
+
+    def hung(self, operation: str) -> bool:
+        """Whether such an operation hangs now."""
+        return (self.state / f"hung.{operation}").exists()
+
+    def kill(self) -> None:
+        """The server of the file system is gone; the mount stays and answers ENOTCONN."""
+        self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        self.kill()
+        subprocess.run(["umount", "-l", self.path], check=False, capture_output=True)
+        self._log.close()
+
+
+@contextmanager
+def fuse_mount(directory: Path):
+    """A mounted file system below ``directory``; skips the test where that is not possible."""
+    pytest.importorskip("mfusepy", reason="libfuse is not installed", exc_type=(ImportError, OSError))
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("no /dev/fuse")
+    mount = FuseMount(directory)
+    try:
+        yield mount
+    finally:
+        mount.close()
+
+
+def serve(mount: str, backing: str, state: str) -> None:
+    """Run the file system until it is unmounted or killed."""
+    import mfusepy
+
+    class Strict(mfusepy.FUSE):
+        def rename_fuse_3(self, old, new, flags):
+            if flags:
+                raise OSError(errno.EINVAL, "no flags")
+            return self.rename_fuse_2(old, new)
+
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    class Files(mfusepy.Operations):
+        use_ns = True
+
+        def _enter(self, operation: str) -> None:
+            faults = json.loads(Path(state, "faults.json").read_text())
+            if code := faults["fail"].get(operation):
+                raise OSError(code, os.strerror(code))
+            while {operation, "*"} & set(faults["hang"]):
+                Path(state, f"hung.{operation}").touch()
+                time.sleep(0.005)
+                faults = json.loads(Path(state, "faults.json").read_text())
+
+        def getattr(self, path, fh=None):
+            self._enter("getattr")
+            found = os.fstat(fh) if fh else os.lstat(backing + path)
+            names = ("ino", "mode", "nlink", "uid", "gid", "size", "blocks")
+            attributes = {f"st_{name}": getattr(found, f"st_{name}") for name in names}
+            return attributes | {f"st_{kind}time": getattr(found, f"st_{kind}time_ns") for kind in "amc"}
+
+        def readdir(self, path, fh):
+            self._enter("readdir")
+            found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(backing + path)]
+            return [(name, {"st_ino": status.st_ino, "st_mode": status.st_mode}, 0) for name, status in found]
+
+        def create(self, path, mode, fi=None):
+            self._enter("create")
+            return os.open(backing + path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+
+        def open(self, path, flags):
+            self._enter("open")
+            return os.open(backing + path, flags & os.O_ACCMODE)
+
+        def read(self, path, size, offset, fh):
+            self._enter("read")
+            return os.pread(fh, size, offset)
+
+        def write(self, path, data, offset, fh):
+            self._enter("write")
+            return os.pwrite(fh, data, offset)
+
+        def truncate(self, path, length, fh=None):
+            self._enter("truncate")
+            os.truncate(fh or backing + path, length)
+
+        def fallocate(self, path, mode, offset, size, fh):
+            if libc.fallocate64(fh, mode, ctypes.c_int64(offset), ctypes.c_int64(size)):
+                raise OSError(ctypes.get_errno(), "fallocate")
+            return 0
+
+        def fsync(self, path, datasync, fh):
+            self._enter("fsync")
+            os.fsync(fh)
+
+        def fsyncdir(self, path, datasync, fh):
+            self._enter("fsyncdir")
+            return 0
+
+        def release(self, path, fh):
+            os.close(fh)
+            return 0
+
+        def link(self, target, source):
+            self._enter("link")
+            os.link(backing + source, backing + target)
+
+        def rename(self, old, new):
+            self._enter("rename")
+            os.rename(backing + old, backing + new)
+
+        def unlink(self, path):
+            self._enter("unlink")
+            os.unlink(backing + path)
+
+        def mkdir(self, path, mode):
+            self._enter("mkdir")
+            os.mkdir(backing + path, mode)
+
+        def rmdir(self, path):
+            self._enter("rmdir")
+            os.rmdir(backing + path)
+
+        def chmod(self, path, mode):
+            os.chmod(backing + path, mode)
+            return 0
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    options = {"use_ino": True, "attr_timeout": 0, "entry_timeout": 0, "negative_timeout": 0}
+    Strict(Files(), mount, foreground=True, fsname="mover-test", **options)
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:])

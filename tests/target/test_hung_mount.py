@@ -1,0 +1,238 @@
+"""A real file system that hangs, fails or goes away while it is in use."""
+
+import asyncio
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from fuse_mount import fuse_mount
+from lent import LentPart
+
+from mover.errors import MountError, TargetError, UnreachableError
+from mover.target import calls, file_writer
+from mover.target.files import FileTarget
+
+PART = 1 << 20
+
+
+@pytest.fixture
+def mount(tmp_path):
+    with fuse_mount(tmp_path) as mounted:
+        yield mounted
+
+
+@pytest.fixture
+async def target(mount):
+    opened = FileTarget(str(mount.path / "dest"), "file:///fuse", timeout=30)
+    await opened.open()
+    try:
+        yield opened
+    finally:
+        mount.faults()
+        await opened.aclose()
+
+
+async def until(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.002)
+
+
+def left_at(mount):
+    return sorted(name for _, _, names in os.walk(mount.backing) for name in names)
+
+
+async def write(target, path, parts):
+    writer = await target.create(path)
+    try:
+        for part in parts:
+            await writer.write(part)
+        return await writer.commit()
+    except BaseException:
+        await writer.abort()
+        raise
+
+
+async def read(target, buffer):
+    await target.read_into("old", 0, buffer)
+
+
+async def collect(target):
+    return [info async for info in target.list("")], [piece async for piece in target.stream("old", chunk=1000)]
+
+
+@pytest.mark.parametrize(
+    ("operation", "work"),
+    [
+        ("write", lambda target: write(target, "f", [LentPart(bytes(PART)) for _ in range(8)])),
+        ("fsync", lambda target: write(target, "f", [LentPart(bytes(PART))])),
+        ("link", lambda target: write(target, "f", [LentPart(bytes(PART))])),
+        ("fsyncdir", lambda target: target.put("f", b"x")),
+        ("create", lambda target: target.put("f", b"x")),
+        ("read", lambda target: read(target, LentPart(bytes(8192)).data)),
+        ("read", lambda target: target.get("old")),
+        ("readdir", collect),
+        ("getattr", lambda target: target.check()),
+        ("getattr", lambda target: target.append("old", 8192, b"x")),
+        ("unlink", lambda target: target.delete("old")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_whatever_hangs_ends_in_an_error_and_works_again_later(mount, target, monkeypatch, operation, work):
+    monkeypatch.setattr(calls, "GRACE", 0.3)
+    monkeypatch.setattr(file_writer, "GRACE", 0.3)
+    await target.put("old", bytes(8192))
+    target._calls.timeout = 1.0
+    mount.faults(hang=(operation,))
+    task = asyncio.create_task(work(target))
+    turns = 0
+    while not task.done():
+        await asyncio.sleep(0.01)  # the loop goes on
+        turns += 1
+    assert turns > 10
+    with pytest.raises(UnreachableError) as caught:
+        await task
+    assert caught.value.exit_code == 7 and caught.value.hint
+    target._calls.timeout = 30
+    mount.faults()
+    await target.put("after", b"works again")
+    assert await target.get("after") == b"works again"
+
+
+@pytest.mark.parametrize("operation", ["write", "fsync", "*"])
+async def test_cancel_during_a_hang(mount, target, monkeypatch, operation):
+    """The cancel does not wait for the mount; parts come back when it answers, and nothing is published."""
+    monkeypatch.setattr(file_writer, "GRACE", 0.3)
+    parts = [LentPart(bytes(PART)) for _ in range(20)]
+    given = {"write": file_writer._UNDER_WAY + 1, "fsync": 20, "*": 0}[operation]
+    taken = []
+    mount.faults(hang=(operation,))
+    task = asyncio.create_task(write(target, "f", (taken.append(part) or part for part in parts)))
+    await until(lambda: any(mount.hung(name) for name in ("write", "fsync", "getattr")) and len(taken) == given)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    if operation == "write":
+        assert sum(part.releases for part in parts) == 1  # the one that waited for a slot
+    mount.faults()
+    await until(lambda: sum(part.releases for part in parts) == given)
+    await until(lambda: left_at(mount) == [])
+    assert max(part.releases for part in parts) <= 1
+
+
+async def test_a_file_system_whose_server_dies(mount, target):
+    """An error at once, every part comes back, and the directory below the mount stays empty."""
+    parts, taken = [LentPart(bytes(PART)) for _ in range(20)], []
+    mount.faults(hang=("write",))
+    task = asyncio.create_task(write(target, "f", (taken.append(part) or part for part in parts)))
+    await until(lambda: mount.hung("write") and len(taken) == file_writer._UNDER_WAY + 1)
+    mount.kill()
+    with pytest.raises((TargetError, UnreachableError)) as caught:
+        await asyncio.wait_for(task, 30)
+    assert caught.value.hint
+    assert sum(part.releases for part in parts) == file_writer._UNDER_WAY + 1
+    for call in (target.check, lambda: target.put("g", b"x"), lambda: target.append("log", 0, b"x")):
+        with pytest.raises(MountError) as lost:
+            await call()
+        assert lost.value.exit_code == 7
+    subprocess.run(["umount", "-l", mount.path], check=True)
+    with pytest.raises(MountError):
+        await write(target, "g", [LentPart(bytes(PART))])
+    assert os.listdir(mount.path) == []
+
+
+async def test_a_mount_that_goes_away_under_a_writer(mount, target):
+    parts = [LentPart(bytes(PART)) for _ in range(20)]
+    writer = await target.create("f")
+    for part in parts[:10]:
+        await writer.write(part)
+    subprocess.run(["umount", "-l", mount.path], check=True)
+    with pytest.raises(MountError):
+        for part in parts[10:]:
+            await writer.write(part)
+        await writer.commit()
+    await writer.abort()
+    assert max(part.releases for part in parts) == 1
+    assert os.listdir(mount.path) == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "code", "kind", "words"),
+    [
+        ("write", errno.ENOSPC, TargetError, "no space is left"),
+        ("write", errno.EDQUOT, TargetError, "the quota is used up"),
+        ("fsync", errno.EDQUOT, TargetError, "the quota is used up"),  # NFS says so late
+        ("fsync", errno.EIO, TargetError, "i/o error"),
+        ("write", errno.EUCLEAN, TargetError, "damaged"),
+        ("create", errno.EROFS, TargetError, "read-only"),
+        ("link", errno.EROFS, TargetError, "read-only"),
+        ("write", errno.ESTALE, MountError, "stale"),
+        ("getattr", errno.ESTALE, MountError, "stale"),
+        ("getattr", errno.ETIMEDOUT, UnreachableError, "timed out"),  # a soft mount
+        ("getattr", errno.EKEYEXPIRED, UnreachableError, "expired"),
+        ("getattr", errno.EACCES, TargetError, "permission denied"),
+    ],
+)
+async def test_what_the_kernel_says_is_said_in_words(mount, target, operation, code, kind, words):
+    await target.put("old", b"x")
+    mount.faults(fail={operation: code})
+    for call in (
+        lambda: write(target, "f", [LentPart(bytes(PART)) for _ in range(5)]),
+        lambda: target.put("g", b"x", if_absent=True),
+    ):
+        with pytest.raises(kind, match=words) as caught:
+            await call()
+        assert caught.value.hint
+        assert not isinstance(caught.value, MountError) or kind is MountError
+    mount.faults()
+    assert [info.path async for info in target.list("")] == ["old"]
+
+
+async def test_a_failed_fsync_is_never_repeated(mount, target):
+    """The kernel may have dropped the pages: a second fsync would lie."""
+    writer = await target.create("f")
+    await writer.write(LentPart(bytes(PART)))
+    mount.faults(fail={"fsync": errno.EIO})
+    with pytest.raises(TargetError, match="i/o error"):
+        await writer.commit()
+    mount.faults()
+    with pytest.raises(TargetError, match="its writer is failed"):
+        await writer.commit()
+    await writer.abort()
+    await until(lambda: left_at(mount) == [])  # FUSE closes a file a little later
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_line_with_a_hung_destination(mount, number):
+    """A signal ends it although the destination does not answer: threads are left behind."""
+    (mount.path / "dest").mkdir()
+    mount.faults(hang=("*",))
+    command = [sys.executable, "-m", "mover", "show", "sets", "--dest", f"file://{mount.path}/dest"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not mount.hung("getattr"):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(number)
+        # A thread inside FUSE ends with its server only (inside NFS with the process): the main one is gone by itself.
+        while main_thread(process.pid) != "Z":
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        mount.kill()
+        assert process.wait(60) == 128 + number
+    finally:
+        mount.kill()
+        process.kill()
+        process.wait()
+
+
+def main_thread(pid):
+    """The state of a process's first thread; Z = it has ended."""
+    with open(f"/proc/{pid}/task/{pid}/stat", encoding="ascii") as stat:
+        return stat.read().rpartition(")")[2].split()[0]
