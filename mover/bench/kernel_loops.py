@@ -18,7 +18,7 @@ from mover.datapath.compression import Compression
 from mover.datapath.parts import block_meta
 from mover.kernel import Order
 from mover.kernel.macroblock import MACROBLOCK_BYTES
-from mover.media.macro import MACRO_SUFFIX, macro_prefix
+from mover.media.macro import MACRO_SUFFIX, PREFIX_OPEN, macro_prefix
 from mover.store.seekdb.blocks import BlockFile, block_image
 
 _LOG_BYTES = 4 << 20
@@ -91,6 +91,30 @@ def _frame(kind: str, compression: str) -> Callable[[Path], Loop]:
     return make
 
 
+def _unframe(kind: str, compression: str) -> Callable[[Path], Loop]:
+    """The way back, as a restore goes it: verified, decompressed or copied, digested."""
+
+    def make(_source: Path) -> Loop:
+        block, policy = _block(kind), Compression.parse(compression)
+        prefix, part = (
+            macro_prefix(block_meta(block_image(0, block).identity).pack(), len(block)),
+            bytearray(FRAME_ROOM),
+        )
+        choice = {"compressor": policy.compressor, "level": policy.level, "keep_permille": policy.keep_permille}
+        (frame,) = kernel.pack_frames(part, 0, [(prefix, block, Order.COMPRESS)], MACRO_SUFFIX, **choice)
+        row = kernel.Expected(0, frame.length, prefix, len(block), kernel.xxh3_128(block), engine_check=True)
+        slab = memoryview(bytearray(kernel.UNPACK_SLAB))
+
+        def call() -> None:
+            opened = {"open_from": PREFIX_OPEN[0], "open_until": PREFIX_OPEN[1]}
+            if any(kernel.unpack_frames(part, [row], slab, MACRO_SUFFIX, keep=True, **opened)):
+                raise ValueError("the frame made for this benchmark does not verify")
+
+        return Loop(len(block), call)
+
+    return make
+
+
 def _verify_and_digest(source: Path) -> Loop:
     """What every block goes through: read, the engine's checksum, our digest."""
     file, slab = BlockFile(source), memoryview(mmap.mmap(-1, MACROBLOCK_BYTES))
@@ -131,6 +155,8 @@ LOOPS: dict[str, Callable[[Path], Loop]] = {
     "lz4, rows": _codec("rows", kernel.lz4_compress),
     "frame, engine, auto": _frame("engine", "auto"),
     "frame, rows, zstd:1": _frame("rows", "zstd:1"),
+    "unframe, engine, none": _unframe("engine", "none"),
+    "unframe, rows, zstd:1": _unframe("rows", "zstd:1"),
     "read, verify, digest": _verify_and_digest,
 }
 PEER_LOOPS: dict[str, Callable[[Path], Loop]] = {"read, xxh3_128 of the xxhash package": _read_and_xxh3}
