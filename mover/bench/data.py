@@ -27,6 +27,7 @@ from mover.kernel.macroblock import (
 )
 
 KINDS = ("incompressible", "engine", "rows")
+SEEKDB = "seekdb"
 _HEADERS = COMMON_HEADER.size + SSTABLE_HEADER.size
 _BODY = MACROBLOCK_BYTES - _HEADERS
 _MICRO = 16 << 10
@@ -63,7 +64,15 @@ def macroblock(body: bytes, sequence: int) -> bytes:
 
 
 def write_block_file(path: Path, kind: str, count: int) -> int:
-    """Write ``count`` blocks one after the other, so that the page cache has them; the file's size in bytes."""
+    """Write ``count`` blocks one after the other, so that the page cache has them; the file's size in bytes.
+
+    Kind ``seekdb``: blocks of a real engine, see :mod:`mover.bench.engine_data`.
+    """
+    if kind == SEEKDB:
+        from mover.bench.engine_data import write_engine_blocks
+
+        write_engine_blocks(path, count)
+        return path.stat().st_size
     with path.open("xb") as file:
         for block in blocks(kind, count):
             file.write(block)

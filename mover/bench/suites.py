@@ -9,7 +9,7 @@ from typing import Any
 from mover import kernel
 from mover.bench.archive import archive_rows
 from mover.bench.compare import Goal, Say, Side, Work, compare
-from mover.bench.data import write_block_file
+from mover.bench.data import SEEKDB, write_block_file
 from mover.bench.peers import Peers
 from mover.bench.place import Options, Place, open_place, run_worker, scratch_directory
 from mover.bench.whole import peers_rows, restore_rows, start_rows
@@ -116,18 +116,19 @@ def _rivals(place: Place, kind: str, source: Path, size: int, scratch: Path) -> 
     elif kind != "rows":
         s5cmd, obstore = (_ENGINE_S3["s5cmd"], _ENGINE_S3["obstore"]) if goals else (None, None)
         entries = [("s5cmd cp", s5cmd, place.peers.s5cmd), ("obstore, unsigned", obstore, place.peers.obstore_put)]
-        yield "auto", place.objects(source, size, scratch, entries)
+        others = place.objects(source, size, scratch, entries)
+        yield "auto", others + (_compressing(place, source, size, scratch, 1, goal=None) if kind == SEEKDB else [])
     else:
         for level in _LEVELS:
-            yield f"zstd:{level}", _compressing(place, source, size, scratch, level)
+            yield f"zstd:{level}", _compressing(place, source, size, scratch, level, goal=_ROWS_S3[level])
 
 
-def _compressing(place: Place, source: Path, size: int, scratch: Path, level: int) -> list[Side]:
+def _compressing(place: Place, source: Path, size: int, scratch: Path, level: int, *, goal: Goal | None) -> list[Side]:
     if place.directory is not None:
         name = f"zstd -{level} -T2 | dd oflag=direct, fsync"
         return place.paths(size, scratch, [(name, None, lambda to: place.peers.zstd_dd(source, to, level))])
     name = f"zstd -{level} -T2 | s5cmd pipe"
-    entry = (name, _ROWS_S3[level], lambda upload: place.peers.zstd_s5cmd(upload, level))
+    entry = (name, goal, lambda upload: place.peers.zstd_s5cmd(upload, level))
     return place.objects(source, size, scratch, [entry])
 
 

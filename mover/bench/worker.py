@@ -135,9 +135,10 @@ async def pack(job: dict[str, Any], target: Target) -> dict[str, Any]:
                 threads=threads,
                 progress=count,
             )
+        size = reader.file.size()  # what peers carry, whatever is used of it
     finally:
         await reader.aclose()
-    return {"bytes_in": counters.read_bytes, "bytes_out": counters.output_bytes, **ready.facts}
+    return {"bytes_in": size, "bytes_read": counters.read_bytes, "bytes_out": counters.output_bytes, **ready.facts}
 
 
 async def _blocks(reader: BlockReader, pool: BufferPool) -> AsyncGenerator[CapturedBlock, None]:

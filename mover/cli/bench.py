@@ -111,7 +111,8 @@ def target(invocation: Invocation, pairs: int, warm_up: int, peers: Path | None,
     help="""Measure the path of a backup: read blocks, verify, digest, compress or keep, frame, write, publish.
 
 The blocks are made for it: `engine` as an engine that compresses leaves them (zstd makes 0.95 of them), `rows` as one
-that does not (0.4), `incompressible`. Peers carry the same bytes without looking at them, or compress them with zstd.
+that does not (0.4), `incompressible`; `seekdb` takes those of an engine that is started for it, where one is installed.
+Peers carry the same bytes without looking at them, or compress them with zstd.
 Everything written is removed again.""",
     examples=(
         "mover bench pipeline --dest file:///mnt/backup",
@@ -121,7 +122,11 @@ Everything written is removed again.""",
 @_shared
 @_sized
 @click.option(
-    "--kind", "kinds", multiple=True, type=click.Choice(_KINDS), help="Only blocks of this kind; may be repeated."
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice((*_KINDS, "seekdb")),
+    help="Only blocks of this kind; may be repeated.",
 )
 def pipeline(
     invocation: Invocation,

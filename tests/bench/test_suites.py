@@ -97,3 +97,12 @@ def test_whole_tools(bench):
         assert row["mover"]["name"] == "mover backup full"
         assert row["mover"]["bytes_in"] == 2 * BLOCK
         assert row["peer"]["bytes_in"] == 2 * BLOCK
+
+
+def test_blocks_of_a_real_engine(bench):
+    pytest.importorskip("pylibseekdb")
+    rows = bench("pipeline", "--size", "16MiB", "--kind", "seekdb")
+    for row in rows:
+        assert row["work"].startswith("seekdb blocks, auto")
+        assert row["mover"]["bytes_in"] == row["peer"]["bytes_in"] == 8 * BLOCK
+        assert row["mover"]["bytes_out"] < 8.1 * BLOCK
