@@ -5,7 +5,7 @@
 #   make lint    ruff and mypy
 #   make soak    the long sweeps
 #   make fuzz    the property tests with new examples every time, many of them
-#   make bench   throughput beside other tools, into build/bench (some minutes; `make bench-peers` first)
+#   make bench   throughput beside other tools, into bench/RESULTS.md (20 minutes; `make bench-peers` first)
 #   make build   the environment and the extension only
 #   make clean   removes what was built; .venv too
 #
@@ -46,17 +46,15 @@ soak: build
 fuzz: build
 	MOVER_HYPOTHESIS=fuzz $(PYTEST) --timeout 0 tests/kernel tests/media tests/format tests/datapath tests/repository tests/recovery
 
-# BENCH_SIZE, BENCH_PAIRS and BENCH_DIR (a disk to measure) may be given. S3 is measured against our own sink.
-BENCH_SIZE ?= 1GiB
-BENCH_PAIRS ?= 5
-BENCH_DIR ?= build/bench/destination
-
+# Goes on where an interrupted run ended; writes bench/RESULTS.md. See bench/run.py for BENCH_SUITES and the others.
 bench: build bench-sink
-	BENCH_SIZE=$(BENCH_SIZE) BENCH_PAIRS=$(BENCH_PAIRS) BENCH_DIR=$(abspath $(BENCH_DIR)) bench/run $(abspath $(BIN)/mover)
+	$(BIN)/python bench/run.py
 
-# What mover is compared with, in an environment of its own; what can not be had here is named and left out.
-bench-peers:
+# What mover is compared with, in an environment of its own; what can not be had here is named and left out. The plot is
+# drawn by mover itself.
+bench-peers: build
 	PYTHON="$(PYTHON)" bench/install-peers .venv-peers
+	$(BIN)/python -m pip install --quiet "matplotlib>=3.8"
 
 bench-sink: build/bench/s3-sink
 

@@ -40,6 +40,7 @@ class Options:
     part_size: int
     scratch: Path | None  # None: memory, when there is room for it
     dest: str | None = None  # a URL; may hold keys
+    called: str | None = None  # what the destination is called in the rows; one with a name of its own has no goals
     kinds: Sequence[str] = ()
     seconds: float = 0.5  # of one run of a kernel loop, or of an archive
     rates: Sequence[float] = (20, 60, 100)  # MB of redo per second
@@ -63,7 +64,7 @@ class Place:
         self._count = 0
         parsed = parse_url(options.dest)
         self.directory = Path(parsed.path) / self._run if isinstance(parsed, FileDestination) else None
-        self.name = "file" if self.directory else "S3"
+        self.name = options.called or ("file" if self.directory else "S3")
 
     def ours(self, name: str, job: dict[str, Any], scratch: Path) -> Side:
         """mover doing ``job`` at this destination."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ COLUMNS = (
 )
 
 
+_CPU_TITLE = "CPU-s/GB, mover / peer: left of the line is cheaper"
+_GOALS = {"gb_per_s": r"GB/s >= ([\d.]+)x", "cpu": r"CPU <= ([\d.]+)x"}
 MEASURED = ("work", "measured", "RSS MB", "target", "met")
 
 
@@ -33,7 +36,7 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> list[tuple[tuple[str, ...], lis
     """Columns and lines of each table: what was compared, then what is held to limits of its own."""
     compared = [cells(row) for row in rows if "measured" not in row]
     measured = [
-        [row["work"], row["measured"], str(row["mover"]["rss_mb"]), row["target"] or "-", _met(row)]
+        [row["work"], row["measured"], str(row["mover"]["rss_mb"]), row["target"] or "-", met(row)]
         for row in rows
         if "measured" in row
     ]
@@ -45,7 +48,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     ours, peer, ratio = row["mover"], row["peer"], row["ratio"]
     if peer is None:
         numbers = [_number(ours["gb_per_s"]), "-", "-", _number(ours["cpu_s_per_gb"]), "-", "-", "-"]
-        return [row["work"], "-", *numbers, str(ours["rss_mb"]), "-", "-", _met(row)]
+        return [row["work"], "-", *numbers, str(ours["rss_mb"]), "-", "-", met(row)]
     return [
         row["work"],
         peer["name"],
@@ -59,7 +62,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         str(ours["rss_mb"]),
         str(peer["rss_mb"]),
         row["target"] or "-",
-        _met(row),
+        met(row),
     ]
 
 
@@ -97,15 +100,19 @@ def write(report: Mapping[str, Any], directory: Path, name: str) -> list[Path]:
         written = [directory / f"{name}.json", directory / f"{name}.md"]
         written[0].write_text(json.dumps(report, indent=1) + "\n")
         written[1].write_text(markdown(report))
-        if _plot(report["rows"], directory / f"{name}.png"):
+        if plot(report["rows"], directory / f"{name}.png"):
             written.append(directory / f"{name}.png")
     except OSError as error:
         raise MoverError(f"can not write the report to {directory}: {error.strerror}") from error
     return written
 
 
-def _plot(rows: Sequence[Mapping[str, Any]], path: Path) -> bool:
-    """Ratios to the peers as bars, 1 being the peer; False when matplotlib is not installed or there is no peer."""
+def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> bool:
+    """Draw the ratios to the peers, 1 being the peer: a mark for the median, a line for the range, a bar for the goal.
+
+    Returns:
+        False when matplotlib is not installed or there is nothing to draw.
+    """
     compared = [row for row in rows if row["ratio"] is not None]
     try:
         from matplotlib.figure import Figure  # type: ignore[import-not-found,unused-ignore]
@@ -113,30 +120,35 @@ def _plot(rows: Sequence[Mapping[str, Any]], path: Path) -> bool:
         return False
     if not compared:
         return False
-    figure = Figure(figsize=(11, 1.2 + 0.45 * len(compared)), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    labels = [f"{row['work']}\nvs {row['peer']['name']}" for row in compared]
-    for axes, key, title in (
-        (left, "gb_per_s", "GB/s, mover / peer (more is better)"),
-        (right, "cpu", "CPU-s/GB, mover / peer (less is better)"),
-    ):
-        values = [row["ratio"][key] for row in compared]
-        ranges = [row["ratio"][f"{key}_range"] for row in compared]
-        spread = [
-            [value - low for value, (low, _) in zip(values, ranges, strict=True)],
-            [high - value for value, (_, high) in zip(values, ranges, strict=True)],
-        ]
-        axes.barh(range(len(compared)), values, xerr=spread, color="#4c72b0", ecolor="#999999")
-        axes.axvline(1.0, color="black", linewidth=0.8)
-        axes.set_xscale("log")
-        axes.set_title(title, fontsize=9)
-    left.set_yticks(range(len(compared)), labels, fontsize=7)
-    left.invert_yaxis()
-    figure.savefig(path, dpi=120)
+    figure = Figure(figsize=(13, 1.4 + 0.3 * len(compared)), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    labels = [f"{row['work']}  /  {row['peer']['name']}" for row in compared]
+    sides = (("gb_per_s", "GB/s, mover / peer: right of the line is faster", 1), ("cpu", _CPU_TITLE, -1))
+    for axis, (key, title, better) in zip(axes, sides, strict=True):
+        for at, row in enumerate(compared):
+            value, (low, high) = row["ratio"][key], row["ratio"][f"{key}_range"]
+            color = "#2a7f3f" if (value - 1) * better >= 0 else "#b03a2e"
+            axis.plot([low, high], [at, at], color=color, alpha=0.45, linewidth=4, solid_capstyle="round")
+            axis.plot([value], [at], "o", color=color, markersize=6)
+            goal = re.search(_GOALS[key], row["target"])
+            if goal:
+                axis.plot([float(goal[1])], [at], "|", color="black", markersize=13, markeredgewidth=2)
+        axis.axvline(1.0, color="black", linewidth=0.8)
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter(lambda value, _at: f"{value:g}x")
+        axis.xaxis.set_minor_formatter(lambda value, _at: f"{value:g}" if f"{value:.0e}"[0] in "25" else "")
+        axis.tick_params(axis="x", which="both", labelsize=8)
+        axis.grid(axis="x", which="major", alpha=0.4)
+        axis.set_title(title, fontsize=10)
+    axes[0].set_yticks(range(len(compared)), labels, fontsize=8)
+    axes[0].set_ylim(len(compared) - 0.5, -0.5)
+    figure.supxlabel("dot: median of the pairs; line: their range; black bar: goal", fontsize=9)
+    figure.savefig(path, dpi=110)
     return True
 
 
-def _met(row: Mapping[str, Any]) -> str:
+def met(row: Mapping[str, Any]) -> str:
+    """Whether a row reached its goal, in a word."""
     return "-" if row["met"] is None else "yes" if row["met"] else "NO"
 
 

@@ -99,7 +99,7 @@ def _raw(place: Place, source: Path, size: int, scratch: Path) -> list[Side]:
 
 def _rivals(place: Place, kind: str, source: Path, size: int, scratch: Path) -> Iterator[tuple[str, list[Side]]]:
     """How mover stores this kind, and the peers with what is comparable to it."""
-    goals = kind == "engine"
+    goals = kind == "engine" and place.options.called is None
     if kind != "rows" and place.directory is not None:
         direct, cached = (_ENGINE_FILE["direct"], _ENGINE_FILE["cached"]) if goals else (None, None)
         yield (
@@ -120,7 +120,12 @@ def _rivals(place: Place, kind: str, source: Path, size: int, scratch: Path) -> 
         yield "auto", others + (_compressing(place, source, size, scratch, 1, goal=None) if kind == SEEKDB else [])
     else:
         for level in _LEVELS:
-            yield f"zstd:{level}", _compressing(place, source, size, scratch, level, goal=_ROWS_S3[level])
+            yield (
+                f"zstd:{level}",
+                _compressing(
+                    place, source, size, scratch, level, goal=None if place.options.called else _ROWS_S3[level]
+                ),
+            )
 
 
 def _compressing(place: Place, source: Path, size: int, scratch: Path, level: int, *, goal: Goal | None) -> list[Side]:

@@ -191,7 +191,7 @@ def _carriers(place: Place, source: Path, size: int, scratch: Path, kind: str) -
 
 def _repositories(place: Place, source: Path, size: int, scratch: Path, kind: str) -> list[Side]:
     """Backup tools, into a repository on the same disk; beside a bucket in memory, which is quicker than any bucket."""
-    goals = kind == "rows" and place.directory is None
+    goals = kind == "rows" and place.directory is None and place.options.called is None
     where = "" if place.directory is not None else ", repository in memory"
     made: list[tuple[str, _Repository, Goal]] = [
         (f"borg create zstd,3{where}", place.peers.borg, _BORG),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -43,8 +44,28 @@ def command() -> None:
     """See the help."""
 
 
-def _shared(function: Any) -> Any:
+class _Shared(NamedTuple):
+    """What every suite is told."""
+
+    pairs: int
+    warm_up: int
+    peers: Path | None
+    out: Path | None
+    called: str | None
+
+
+def _shared(command: Callable[..., int]) -> Any:
+    """The options of every suite, handed over as one."""
+
+    def call(invocation: Invocation, **options: Any) -> int:
+        shared = _Shared(*(options.pop(name) for name in _Shared._fields))
+        return command(invocation, shared, **options)
+
+    function: Any = click.pass_obj(functools.update_wrapper(call, command))
     for option in (
+        click.option(
+            "--called", metavar="NAME", help="What the report calls the destination; such a one is held to no goals."
+        ),
         click.option(
             "--out",
             metavar="DIR",
@@ -63,7 +84,7 @@ def _shared(function: Any) -> Any:
                      help="Rounds that count: each side once in each."),
     ):  # fmt: skip
         function = option(function)
-    return click.pass_obj(function)
+    return function
 
 
 def _sized(function: Any) -> Any:
@@ -81,10 +102,8 @@ read and XXH3 by another library.""",
 )
 @_shared
 @click.option("--seconds", default=0.5, show_default=True, type=click.FloatRange(0.001, 600), help="Of each run.")
-def kernel(
-    invocation: Invocation, pairs: int, warm_up: int, peers: Path | None, out: Path | None, seconds: float
-) -> int:
-    return _run(invocation, "kernel", pairs=pairs, warm_up=warm_up, peers=peers, out=out, size="0", seconds=seconds)
+def kernel(invocation: Invocation, shared: _Shared, seconds: float) -> int:
+    return _run(invocation, "kernel", shared, size="0", seconds=seconds)
 
 
 @command.command(
@@ -101,8 +120,8 @@ the same part size and concurrency. Everything written is removed again.""",
 )
 @_shared
 @_sized
-def target(invocation: Invocation, pairs: int, warm_up: int, peers: Path | None, out: Path | None, size: str) -> int:
-    return _run(invocation, "target", pairs=pairs, warm_up=warm_up, peers=peers, out=out, size=size)
+def target(invocation: Invocation, shared: _Shared, size: str) -> int:
+    return _run(invocation, "target", shared, size=size)
 
 
 @command.command(
@@ -130,16 +149,11 @@ Everything written is removed again.""",
 )
 def pipeline(
     invocation: Invocation,
-    pairs: int,
-    warm_up: int,
-    peers: Path | None,
-    out: Path | None,
+    shared: _Shared,
     size: str,
     kinds: tuple[str, ...],
 ) -> int:
-    return _run(
-        invocation, "pipeline", pairs=pairs, warm_up=warm_up, peers=peers, out=out, size=size, kinds=kinds or _KINDS
-    )
+    return _run(invocation, "pipeline", shared, size=size, kinds=kinds or _KINDS)
 
 
 def _shared_by_whole(function: Any) -> Any:
@@ -172,15 +186,12 @@ from its commit until a checkpoint that covers it was published; of several runs
 @click.option("--seconds", default=8.0, show_default=True, type=click.FloatRange(0.1, 3600), help="Of each run.")
 def archive(
     invocation: Invocation,
-    pairs: int,
-    warm_up: int,
-    peers: Path | None,
-    out: Path | None,
+    shared: _Shared,
     rates: tuple[float, ...],
     seconds: float,
 ) -> int:
     return _run(
-        invocation, "archive", pairs=pairs, warm_up=warm_up, peers=peers, out=out, seconds=seconds,
+        invocation, "archive", shared, seconds=seconds,
         rates=rates or (20, 60, 100),
     )  # fmt: skip
 
@@ -199,10 +210,10 @@ before each run. A sink that throws content away can not be restored from: use a
 @_sized
 @_shared_by_whole
 def restore(
-    invocation: Invocation, pairs: int, warm_up: int, peers: Path | None, out: Path | None, size: str,
+    invocation: Invocation, shared: _Shared, size: str,
     kinds: tuple[str, ...],
 ) -> int:  # fmt: skip
-    return _run(invocation, "restore", pairs=pairs, warm_up=warm_up, peers=peers, out=out, size=size, kinds=kinds)
+    return _run(invocation, "restore", shared, size=size, kinds=kinds)
 
 
 @command.command(
@@ -218,10 +229,10 @@ into memory. Blocks of rows are compressed by everybody (zstd level 3).""",
 @_sized
 @_shared_by_whole
 def whole_tools(
-    invocation: Invocation, pairs: int, warm_up: int, peers: Path | None, out: Path | None, size: str,
+    invocation: Invocation, shared: _Shared, size: str,
     kinds: tuple[str, ...],
 ) -> int:  # fmt: skip
-    return _run(invocation, "peers", pairs=pairs, warm_up=warm_up, peers=peers, out=out, size=size, kinds=kinds)
+    return _run(invocation, "peers", shared, size=size, kinds=kinds)
 
 
 @command.command(
@@ -231,18 +242,15 @@ def whole_tools(
     examples=("mover bench start",),
 )
 @_shared
-def start(invocation: Invocation, pairs: int, warm_up: int, peers: Path | None, out: Path | None) -> int:
-    return _run(invocation, "start", pairs=pairs, warm_up=warm_up, peers=peers, out=out)
+def start(invocation: Invocation, shared: _Shared) -> int:
+    return _run(invocation, "start", shared)
 
 
 def _run(
     invocation: Invocation,
     suite: str,
+    shared: _Shared,
     *,
-    pairs: int,
-    warm_up: int,
-    peers: Path | None,
-    out: Path | None,
     size: str = "0",
     seconds: float = 0.5,
     kinds: tuple[str, ...] = (),
@@ -265,11 +273,12 @@ def _run(
     except ValueError as error:
         raise ConfigError(f"--size {error}", hint="Write 256MiB or 1G.") from error
     here = Path(".venv-peers")
-    installed = Peers(peers or (here.resolve() if here.is_dir() else None))
+    installed = Peers(shared.peers or (here.resolve() if here.is_dir() else None))
     options = Options(
         size=count,
-        pairs=pairs,
-        warm_up=warm_up,
+        pairs=shared.pairs,
+        warm_up=shared.warm_up,
+        called=shared.called,
         memory=settings.memory,
         workers=settings.workers,
         concurrency=settings.concurrency,
@@ -293,7 +302,7 @@ def _run(
         rows = SUITES[suite](options, installed, progress)
     facts = machine.describe(installed.versions()) | {"load_average": [round(value, 2) for value in load]}
     result = {"machine": facts, "rows": rows}
-    written = report.write(result, out, suite) if out is not None else []
+    written = report.write(result, shared.out, suite) if shared.out is not None else []
     if invocation.json:
         print_json(result, invocation.redactor)
         return DONE
