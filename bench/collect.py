@@ -84,6 +84,14 @@ def results(reports: Sequence[tuple[str, Mapping[str, Any]]], sink: str, notes: 
     return "\n".join([_HEAD, *facts, "", goal_part, _PLOT, "## Everything\n", *body]).rstrip() + f"\n\n{NOTES}\n{notes}"
 
 
+def _sink(reports: Path) -> str:
+    """What the sink cost in all steps together."""
+    said = [re.search(r"([\d.]+) GB, ([\d.]+) CPU seconds", path.read_text()) for path in reports.glob("*/sink.txt")]
+    pairs = [(float(found[1]), float(found[2])) for found in said if found]
+    took, cost = (sum(numbers) for numbers in zip(*pairs, strict=True)) if pairs else (0.0, 0.0)
+    return f"the sink took {took:.1f} GB at {cost / took:.2f} CPU-s/GB of its own" if took else ""
+
+
 def between(text: str) -> str:
     """The table of goals in a document."""
     found = re.search(re.escape(BEGIN) + "(.*)" + re.escape(END), text, re.DOTALL)
@@ -104,8 +112,7 @@ def write_documents(reports: Path, root: Path) -> None:
     found = load(reports)
     path, readme = root / "bench" / "RESULTS.md", root / "README.md"
     notes = path.read_text().partition(NOTES)[2].lstrip("\n") if path.exists() else ""
-    sink = (reports / "sink.txt").read_text().strip() if (reports / "sink.txt").exists() else ""
-    text = results(found, sink, f"\n{notes}" if notes else "")
+    text = results(found, _sink(reports), f"\n{notes}" if notes else "")
     front = with_goals(readme.read_text(), between(text))
     path.write_text(text)
     readme.write_text(front)

@@ -28,7 +28,6 @@ ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "bench"
 RESULTS = BUILD / "results"
 DONE = RESULTS / "unfinished"  # names of finished steps of a run that is not
-SINK_FACTS = RESULTS / "sink.txt"
 # Keys that the sink does not look at, and no configuration of whoever runs this.
 KEYS = {
     "AWS_ACCESS_KEY_ID": "bench",
@@ -66,13 +65,14 @@ def steps(size: int, pairs: int, seconds: str) -> list[Step]:
         Step("peers-sink", "sink", ("peers", *many, "--size", half, *at_once)),
         Step("peers-file", "file", ("peers", *many, "--size", half)),
         Step("server-target", "server", ("target", *few, "--size", quarter, *at_once, *weed)),
+        Step("server-restore", "server", ("restore", *few, "--size", quarter, *weed)),
         Step("server-pipeline", "server", ("pipeline", *few, "--size", quarter, "--kind", "engine", *at_once, *weed)),
     ]
 
 
 @contextmanager
-def sink() -> Iterator[str]:
-    """The discarding sink; its own cost is noted at its end."""
+def sink(facts: Path) -> Iterator[str]:
+    """The discarding sink; what it took and what that cost it is written to ``facts`` at its end."""
     with tempfile.TemporaryFile("w+") as words:
         process = subprocess.Popen([BUILD / "s3-sink"], stdout=subprocess.PIPE, stderr=words, text=True)
         try:
@@ -83,7 +83,8 @@ def sink() -> Iterator[str]:
             process.wait()
             words.seek(0)
             if said := words.read().strip():
-                SINK_FACTS.write_text(said + "\n")
+                facts.parent.mkdir(exist_ok=True)
+                facts.write_text(said + "\n")
 
 
 @contextmanager
@@ -103,7 +104,7 @@ def run(step: Step, directory: Path, profile: str) -> None:
         if step.place == "file":
             url = f"file://{directory}"
         elif step.place == "sink":
-            url = f"s3://bench/run?endpoint={stack.enter_context(sink())}&{profile}"
+            url = f"s3://bench/run?endpoint={stack.enter_context(sink(RESULTS / step.name / 'sink.txt'))}&{profile}"
         elif step.place == "server":
             url, keys = stack.enter_context(server())
         environment = {name: text for name, text in os.environ.items() if not name.startswith("MOVER_")}

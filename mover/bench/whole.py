@@ -131,7 +131,7 @@ def _incremental(place: Place, tool: _Tool, image: StoreImage) -> Work:
         image.change(_CHANGED)
         return tool("backup", "incremental")
 
-    full = Side("mover backup full", lambda: tool("backup", "full"), _INCREMENTAL)
+    full = Side("mover backup full", lambda: tool("backup", "full"), _INCREMENTAL if not place.options.called else None)
     name = f"incremental, 1 of {_CHANGED} blocks changed, to {place.name}"
     return Work(name, Side("mover backup incremental", changed), [full], steady=True)
 
@@ -190,7 +190,12 @@ def _carriers(place: Place, source: Path, size: int, scratch: Path, kind: str) -
 
 
 def _repositories(place: Place, source: Path, size: int, scratch: Path, kind: str) -> list[Side]:
-    """Backup tools, into a repository on the same disk; beside a bucket in memory, which is quicker than any bucket."""
+    """Backup tools, into a repository on the same disk; beside a bucket in memory, which is quicker than any bucket.
+
+    Beside a bucket for rows only: they compress whatever they are given, so that is where the work is the same.
+    """
+    if kind != "rows" and place.directory is None:
+        return []
     goals = kind == "rows" and place.directory is None and place.options.called is None
     where = "" if place.directory is not None else ", repository in memory"
     made: list[tuple[str, _Repository, Goal]] = [

@@ -50,7 +50,7 @@ def place(tmp_path):
     for name, content in (("start", report("2026-01-02", measured)), ("pipeline", report("2026-01-01", *rows))):
         (reports / name).mkdir(parents=True)
         (reports / name / "suite.json").write_text(json.dumps(content))
-    (reports / "sink.txt").write_text("mover-sink: 3 requests\n")
+        (reports / name / "sink.txt").write_text("mover-sink: 3 requests, 2.000 GB, 0.50 CPU seconds\n")
     return reports, root
 
 
@@ -70,7 +70,7 @@ def test_both_documents_have_the_goals(place):
     assert readme.endswith("\nbehind\n")
     assert results.endswith(f"{collect.NOTES}\n\n## By hand\n")
     assert "2026-01-01 to 2026-01-02" in results
-    assert "mover-sink: 3 requests" in results
+    assert "the sink took 4.0 GB at 0.25 CPU-s/GB of its own" in results
     assert results.count("| no goal |") == 1
 
 
