@@ -99,7 +99,8 @@ class BufferPool:
         return taken
 
     def close(self) -> None:
-        """Let go of ``fd``. The memory goes with the last buffer."""
+        """Lend nothing any more, and let go of ``fd``. The memory goes with the last buffer that is out."""
+        self._free.clear()  # they know their pool: else only the collector would end them
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

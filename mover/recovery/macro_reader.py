@@ -57,17 +57,15 @@ class MacroReader:
         concurrency: requests under way, over all files together.
         lanes: threads that verify, decompress and write.
 
-    A context manager: on the way out no thread is left and every buffer is back.
+    A context manager, for planning not needed: inside it has memory and threads, behind it neither is left.
+
+    Raises ConfigError when ``memory`` is too little.
     """
 
     def __init__(self, target: Target, *, memory: int, concurrency: int, lanes: int) -> None:
-        plan = plan_reading(memory, concurrency=concurrency, lanes=lanes)
         self._target = target
-        self._limit = plan.buffer_size
+        self._shares = plan_reading(memory, concurrency=concurrency, lanes=lanes)
         self._slots = asyncio.Semaphore(concurrency)
-        self._buffers = BufferPool(plan.ranges, plan.buffer_size)
-        self._slabs = BufferPool(plan.lanes, plan.buffer_size)
-        self._threads = ThreadPoolExecutor(plan.lanes, thread_name_prefix="mover-unpack")
 
     @property
     def lent(self) -> int:
@@ -76,7 +74,7 @@ class MacroReader:
 
     def plan(self, file: MacroFile, *, everything: bool = False) -> RangePlan:
         """What :meth:`read` will read. Raises IntegrityError as :meth:`MacroFile.plan`."""
-        return file.plan(self._limit, everything=everything)
+        return file.plan(self._shares.buffer_size, everything=everything)
 
     async def read(
         self, file: MacroFile, advance: Advance, *, write: WriteBlock | None = None, everything: bool = False
@@ -104,6 +102,10 @@ class MacroReader:
         await _Reading(self, file, self.plan(file, everything=everything), advance, write).run()
 
     async def __aenter__(self) -> Self:
+        shares = self._shares
+        self._buffers = BufferPool(shares.ranges, shares.buffer_size)
+        self._slabs = BufferPool(shares.lanes, shares.buffer_size)
+        self._threads = ThreadPoolExecutor(shares.lanes, thread_name_prefix="mover-unpack")
         return self
 
     async def __aexit__(
@@ -111,6 +113,9 @@ class MacroReader:
     ) -> None:
         # This does not block: whoever read has settled what it had begun.
         self._threads.shutdown(wait=True)
+        # What comes next needs memory, too.
+        self._buffers.close()
+        self._slabs.close()
 
 
 class _Reading:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
+import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -44,6 +47,26 @@ async def test_buffers_are_apart_and_aligned() -> None:
     for buffer in buffers:
         buffer.release()
     assert [len(buffer.data) for buffer in await pool.take(3)] == [0, 0, 0], "a new part begins empty"
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def test_memory_of_a_closed_pool_is_the_systems_again_at_once() -> None:
+    gc.disable()
+    try:
+        pool = BufferPool(4, 16 * MIB)
+        buffers = await pool.take(4)
+        for buffer in buffers:
+            buffer.buffer[::4096] = b"x" * (len(buffer.buffer) // 4096)
+            buffer.release()
+        del buffer, buffers
+        full = _resident()
+        pool.close()
+        assert full - _resident() > 48 * MIB
+    finally:
+        gc.enable()
 
 
 async def test_everybody_who_waits_gets_some_in_the_end() -> None:
