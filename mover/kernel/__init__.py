@@ -29,7 +29,7 @@ from mover.kernel.unpack import PREFIX_ROOM, UNPACK_HEAD, UNPACK_SLAB, Expected,
 try:
     if os.environ.get("MOVER_PURE", "") not in ("", "0"):
         raise ModuleNotFoundError("MOVER_PURE is set")
-    from mover._native.checksum import Xxh3_128, ob_crc64, xxh3_128
+    from mover._native.checksum import Xxh3_128, crc64_xz, crc64_xz_combine, ob_crc64, xxh3_128
     from mover._native.codec import (
         decode_vi64,
         encode_vi64,
@@ -43,7 +43,13 @@ try:
     from mover._native.palf import palf_frame_groups, palf_unframe, palf_walk
     from mover._native.unpack import unpack_frames
 except ModuleNotFoundError:
-    from mover.kernel._checksum_py import Xxh3_128, ob_crc64, xxh3_128  # type: ignore[assignment]
+    from mover.kernel._checksum_py import (  # type: ignore[assignment]
+        Xxh3_128,
+        crc64_xz,
+        crc64_xz_combine,
+        ob_crc64,
+        xxh3_128,
+    )
     from mover.kernel._codec_py import (
         decode_vi64,
         encode_vi64,
@@ -80,6 +86,8 @@ __all__ = [
     "PalfWalk",
     "Verdict",
     "Xxh3_128",
+    "crc64_xz",
+    "crc64_xz_combine",
     "decode_vi64",
     "encode_vi64",
     "frame_room",

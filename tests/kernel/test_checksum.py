@@ -49,6 +49,52 @@ def test_crc_of_long_data_agrees_at_any_alignment(size, skip, seed, salt):
     assert same("ob_crc64", data, seed) == same("ob_crc64", data[100:], same("ob_crc64", data[:100], seed))
 
 
+def crc64_by_bits(data: bytes) -> int:
+    crc = 2**64 - 1
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0xC96C5795D7870F42 if crc & 1 else 0)
+    return crc ^ (2**64 - 1)
+
+
+@pytest.mark.parametrize("twin", TWINS.values(), ids=TWINS)
+def test_crc64_vectors(twin):
+    assert twin.crc64_xz(b"") == 0
+    assert twin.crc64_xz(b"", 7) == 7
+    assert twin.crc64_xz(b"123456789") == 0x995DC9BBDF1939FA
+
+
+@given(st.binary(max_size=400))
+def test_crc64_is_its_definition(data):
+    assert same("crc64_xz", data) == crc64_by_bits(data)
+
+
+# Lengths around the folds: 256 where they begin, then 128 bytes in eight lanes, then 16 in one, then the table.
+@given(
+    st.sampled_from([255, 256, 257, 271, 272, 384, 399, 400, 511, 8191, 8192, 10_007]),
+    st.integers(0, 15),
+    st.integers(0, 2**64 - 1),
+    st.integers(0, 255),
+)
+def test_crc64_of_long_data_agrees_at_any_alignment(size, skip, seed, salt):
+    data = memoryview(hashlib.shake_128(bytes([salt])).digest(size + skip))[skip:]
+    whole = same("crc64_xz", data, seed)
+    assert whole == same("crc64_xz", data[100:], same("crc64_xz", data[:100], seed))
+    assert whole == same(
+        "crc64_xz_combine", same("crc64_xz", data[:100], seed), same("crc64_xz", data[100:]), size - 100
+    )
+    if NATIVE is not None:
+        from mover._native import checksum
+
+        assert checksum._crc64_xz_portable(data, seed) == whole
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**50))
+def test_crc64_combine_agrees(first, second, length):
+    same("crc64_xz_combine", first, second, length)
+
+
 @given(st.lists(st.binary(max_size=3000), max_size=8))
 def test_xxh3_in_pieces(pieces):
     whole = b"".join(pieces)

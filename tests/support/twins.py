@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from mover.errors import MoverError
 
 _NAMES = {
-    "checksum": ("ob_crc64", "xxh3_128", "Xxh3_128"),
+    "checksum": ("ob_crc64", "crc64_xz", "crc64_xz_combine", "xxh3_128", "Xxh3_128"),
     "codec": ("zstd_compress", "zstd_decompress", "lz4_compress", "lz4_decompress", "encode_vi64", "decode_vi64"),
     "macroblock": ("macroblock_check",),
     "pack": ("pack_frames",),
