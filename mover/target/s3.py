@@ -12,6 +12,7 @@ from mover.errors import TargetError, TargetExists, TargetNotFound
 from mover.target.base import Buffer, Capabilities, Leftover, ObjectInfo
 from mover.target.paths import check_path, check_prefix
 from mover.target.s3_client import ATTEMPTS, S3Client
+from mover.target.s3_confirm import confirmation_named
 from mover.target.s3_put import head, modified_us, new_nonce, put_whole, taken
 from mover.target.s3_writer import S3Writer
 from mover.target.url import ObjectDestination
@@ -42,7 +43,7 @@ class S3Target:
             max_parts=profile.max_parts,
         )
         self._client = S3Client(destination, clock=clock, attempts=attempts)
-        self._buffers: list[bytearray] = []
+        self._small = confirmation_named("md5", profile)  # every store knows it, and small files cost nothing
 
     def __repr__(self) -> str:
         return f"<S3Target {self.url}>"
@@ -62,12 +63,14 @@ class S3Target:
 
     async def put(self, path: str, data: Buffer, *, if_absent: bool = False) -> ObjectInfo:
         content = memoryview(data).cast("B")
-        return await put_whole(self._client, check_path(path), content, nonce=new_nonce() if if_absent else None)
+        return await put_whole(
+            self._client, check_path(path), content, nonce=new_nonce() if if_absent else None, way=self._small
+        )
 
     async def create(self, path: str) -> S3Writer:
         if await head(self._client, path) is not None:
             raise taken(self._client, path)
-        return S3Writer(self._client, path, self._buffers)
+        return S3Writer(self._client, path, await self._client.confirmation())
 
     async def append(self, path: str, offset: int, data: Buffer) -> None:  # noqa: ARG002
         raise TargetError(
@@ -85,10 +88,15 @@ class S3Target:
             if start < 0 or length != 0 or start > size:
                 raise _short(path, start, length, size)
             return b""
-        return await self._fetch(path, start, length, None)
+        data: bytes = (await self._fetch(path, start, length, None))["Body"]
+        return data
 
     async def read_into(self, path: str, start: int, buffer: memoryview) -> None:
-        buffer[:] = await self.get(path, start, len(buffer))
+        if start < 0 or not buffer:
+            await self.get(path, start, len(buffer))
+        else:
+            check_path(path)
+            await self._fetch(path, start, len(buffer), None, buffer.cast("B"))
 
     async def stream(
         self, path: str, start: int = 0, length: int | None = None, chunk: int = 4 << 20
@@ -105,14 +113,14 @@ class S3Target:
         step = max(chunk, (4 << 20) // chunk * chunk)
         etag = found.get("ETag")
 
-        def fetch(at: int) -> asyncio.Task[bytes]:
+        def fetch(at: int) -> asyncio.Task[dict[str, Any]]:
             return asyncio.create_task(self._fetch(path, at, min(step, end - at), etag))
 
         ahead = fetch(start) if start < end else None
         offset = start
         try:
             while ahead is not None:
-                data = await ahead
+                data: bytes = (await ahead)["Body"]
                 offset += len(data)
                 ahead = fetch(offset) if offset < end else None
                 for at in range(0, len(data), chunk):
@@ -178,7 +186,6 @@ class S3Target:
 
     async def aclose(self) -> None:
         await self._client.aclose()
-        self._buffers.clear()
 
     async def _look(self, attempts: int | None) -> None:
         await self._client.call("list_objects_v2", "", "reach", attempts=attempts, MaxKeys=1, Prefix=self._root_prefix)
@@ -193,8 +200,11 @@ class S3Target:
             raise TargetNotFound(f"no object {path!r} at {self.url}", path=path)
         return info
 
-    async def _fetch(self, path: str, start: int, length: int | None, etag: str | None) -> bytes:
-        """Exactly this range. ``length`` is None or positive; with ``etag`` only of this version."""
+    async def _fetch(
+        self, path: str, start: int, length: int | None, etag: str | None, into: memoryview | None = None
+    ) -> dict[str, Any]:
+        """Exactly this range, as "Body" or ``into`` memory. ``length`` is None or positive; with ``etag`` only of this
+        version."""
         parameters: dict[str, Any] = {"Key": self._client.key(path)}
         ranged = start > 0 or length is not None
         if ranged:
@@ -203,7 +213,7 @@ class S3Target:
             parameters["IfMatch"] = etag
         try:
             response = await self._client.call(
-                "get_object", path, "read", read=True, size=length or 1 << 30, **parameters
+                "get_object", path, "read", into=into, read=into is None, size=length or 1 << 30, **parameters
             )
         except TargetExists as error:  # 412 of IfMatch
             raise TargetError(f"{path!r} at {self.url} changed while it was read", path=path) from error
@@ -212,22 +222,21 @@ class S3Target:
                 raise
             size = (await self._existing(path)).size
             if length is None and start == size:
-                return b""
+                return {"Body": b""}
             raise _short(path, start, length, size) from error
-        data: bytes = response["Body"]
-        total = len(data)
+        total = got = len(response["Body"]) if into is None else int(response["Filled"])
         if ranged:
             found = _RANGE.match(str(response.get("ContentRange", "")))
             if found is None or int(found[1]) != start:
-                if not data and length is None:  # an empty rest, as some stores answer it
-                    return data
+                if not got and length is None:  # an empty rest, as some stores answer it
+                    return response
                 message = f"{self.url} did not answer with the range of {path!r} that was asked for"
                 raise TargetError(message, hint="this store does not know ranged reads", path=path, offset=start)
-            total = int(found[3]) if found[3] != "*" else start + len(data)
+            total = int(found[3]) if found[3] != "*" else start + got
         wanted = total - start if length is None else length
-        if len(data) != wanted or len(data) != int(response.get("ContentLength", len(data))):
+        if got != wanted or got != int(response.get("ContentLength", got)):
             raise _short(path, start, length, total)
-        return data
+        return response
 
     async def _pages(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         root = self._root_prefix

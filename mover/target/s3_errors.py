@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-import aiohttp
-from botocore import exceptions as boto
-from botocore.parsers import ResponseParserError
+from email.utils import parsedate_to_datetime
 
 from mover.errors import ConfigError, MoverError, TargetError, TargetExists, TargetNotFound, UnreachableError
-
-_TRANSPORT = (
-    boto.HTTPClientError,
-    boto.ConnectionError,
-    boto.ResponseStreamingError,
-    boto.IncompleteReadError,
-    aiohttp.ClientError,
-    OSError,
-    ResponseParserError,
-)
-# Everything a call may end in; anything else is a bug of ours and is not dressed up.
-CALL_ERRORS = (boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, OSError, ResponseParserError)
 
 _RETRY = {
     "SlowDown",
@@ -39,6 +26,7 @@ _RETRY = {
     "IncompleteBody",
     "XAmzContentSHA256Mismatch",
     "ContentSHA256Mismatch",
+    "XAmzContentChecksumMismatch",
 }
 # Another try signs with the present time and with credentials that were fetched anew.
 _RETRY_ONCE = {
@@ -48,6 +36,7 @@ _RETRY_ONCE = {
     "RequestExpired",
     "TokenRefreshRequired",
 }
+_SLOWER = {"SlowDown", "RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequests"}
 _SIGN_IN = {
     "AccessDenied": "give this key list, read, write and delete rights on the bucket",
     "AllAccessDisabled": "the account is disabled at the store",
@@ -63,45 +52,59 @@ _SIGN_IN = {
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error of a call, read once."""
+    """How one attempt of a call failed, in the same words for every sender."""
 
-    code: str  # the store's own, "" when nobody answered
-    status: int  # HTTP, 0 when nobody answered
-    words: str
+    code: str = ""  # the store's own, "" when nobody answered
+    status: int = 0  # HTTP, 0 when nobody answered
+    words: str = ""  # without secrets
+    transport: bool = False  # nobody answered, or not to the end: another try may find it better
+    credentials: bool = False  # there are none to sign with
+    retry_after: float = 0.0  # seconds that the store wants to be left alone
 
     @classmethod
-    def of(cls, error: BaseException) -> Failure:
-        if isinstance(error, boto.ClientError):
-            body = error.response.get("Error", {})
-            status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
-            return cls(str(body.get("Code") or status), status, str(body.get("Message") or "no message")[:300])
-        return cls("", 0, _silence(error))
+    def said(cls, code: str, status: int, message: str, headers: Mapping[str, str]) -> Failure:
+        """What the store answered; ``headers`` with lower-case names."""
+        wait = _seconds(headers.get("retry-after", ""))
+        return cls(code or str(status), status, (message or "no message")[:300], retry_after=wait)
 
-    def retries(self, error: BaseException) -> int | None:
+    @property
+    def retries(self) -> int | None:
         """How many more tries are worth it: 0, 1, or None for as many as the caller allows."""
         if not self.code:
-            return None if isinstance(error, _TRANSPORT) else 0
+            return None if self.transport else 0
         if self.code in _RETRY_ONCE:
             return 1
         if self.code in _RETRY or self.status in (408, 429) or (self.status >= 500 and self.status != 501):
             return None
         return 0
 
+    @property
+    def slower(self) -> bool:
+        """The store wants fewer requests."""
+        return self.code in _SLOWER or self.status in (429, 503)
 
-def typed_error(error: BaseException, doing: str, path: str, url: str) -> MoverError:
-    """The error to raise for ``error``, met while ``doing`` ("write", "read" ...) ``path`` at ``url`` (redacted)."""
-    failure = Failure.of(error)
-    kind, message, hint = _meaning(error, failure)
+
+class CallFailed(Exception):
+    """An attempt of a sender failed. Never leaves :class:`mover.target.s3_client.S3Client`."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.words)
+        self.failure = failure
+
+
+def typed_error(failure: Failure, doing: str, path: str, url: str) -> MoverError:
+    """The error to raise for ``failure``, met while ``doing`` ("write", "read" ...) ``path`` at ``url`` (redacted)."""
+    kind, message, hint = _meaning(failure)
     place = f"{doing} {path!r} at {url}" if path else f"{doing} {url}"
     return kind(f"can not {place}{message}", hint=hint, path=path or None, s3_code=failure.code or None)
 
 
-def _meaning(error: BaseException, failure: Failure) -> tuple[type[MoverError], str, str | None]:
-    if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError)):
+def _meaning(failure: Failure) -> tuple[type[MoverError], str, str | None]:
+    if failure.credentials:
         hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or configure a profile or a role"
         return ConfigError, ": no usable credentials were found", hint
     if not failure.code:
-        if isinstance(error, _TRANSPORT):
+        if failure.transport:
             hint = "check endpoint, network and name resolution, and that the store is up"
             return UnreachableError, f": {failure.words}", hint
         return ConfigError, f": {failure.words}", "check the options of the URL"
@@ -114,23 +117,18 @@ def _meaning(error: BaseException, failure: Failure) -> tuple[type[MoverError], 
         return TargetExists, ": the name is taken", None
     if failure.code in ("NoSuchKey", "NotFound", "404"):
         return TargetNotFound, ": no such object", None
-    if failure.retries(error) is None:
+    if failure.retries is None:
         hint = "the store keeps refusing; look at its health and limits, then repeat the command"
         return TargetError, f", also after several tries{said}", hint
     fits = failure.status not in (400, 405, 501)
     return TargetError, said, None if fits else "check that the profile of the URL fits the store"
 
 
-def _silence(error: BaseException) -> str:
-    if isinstance(error, boto.ConnectTimeoutError):
-        return "no connection in time"
-    if isinstance(error, (boto.ReadTimeoutError, TimeoutError)):
-        return "no answer in time"
-    if isinstance(error, boto.SSLError):
-        return "TLS could not be set up (certificate or protocol)"
-    if isinstance(error, boto.EndpointConnectionError):
-        return "no connection (refused, or no such host)"
-    if isinstance(error, (boto.ConnectionClosedError, aiohttp.ClientError, boto.HTTPClientError, OSError)):
-        return "the connection broke"
-    # Not the text of the error: parameters may be quoted in it.
-    return f"the request could not be made ({type(error).__name__})"
+def _seconds(text: str) -> float:
+    """What a Retry-After header asks for: seconds, or a date. 0 for what is neither."""
+    if text.strip().isdecimal():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return 0.0

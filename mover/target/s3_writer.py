@@ -1,100 +1,100 @@
 """A large object: parts in parallel while it is written, one request that makes it visible, and a check of the result.
 
-Memory: each writer fills one part buffer, and at most ``concurrency`` parts of all writers together are under way. The
-slot is taken only by a part that is complete, so writers that wait for each other's callers can not lock each other
-out.
+Parts are sent from where they are. A part that is alone goes as a single PUT at commit, so the first one is kept until
+there is a second. At most ``concurrency`` parts of all writers together are under way; the slot is taken only by a part
+that is complete, so writers that wait for each other's callers can not lock each other out.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Coroutine
 from typing import Any
 
 from mover.errors import MoverError, TargetError, TargetExists
-from mover.target.base import ObjectInfo, Part
-from mover.target.profiles import Profile
-from mover.target.s3_client import Digest, S3Client
-from mover.target.s3_put import confirm_parts, etag_of, head, new_nonce, nonce_of, put_whole, taken
+from mover.target.base import BytesPart, ObjectInfo, Part
+from mover.target.s3_client import S3Client
+from mover.target.s3_confirm import Confirmation, Mark
+from mover.target.s3_put import confirm_parts, head, new_nonce, nonce_of, put_whole, taken
 
 ABORT_SECONDS = 15.0
-_LARGEST_PART = 1 << 30
-_STEPS = 10
-
-
-def part_size(number: int, base: int, profile: Profile) -> int:
-    """The size of part ``number`` (from 1): it doubles every tenth of the parts that the store allows.
-
-    So a file of any size that the store takes fits, while a file of a few GiB never needs more memory than it has parts
-    of ``base`` bytes. Parts may differ in size at every store we know.
-    """
-    return int(min(base << ((number - 1) * _STEPS // profile.max_parts), max(base, _LARGEST_PART)))
 
 
 class S3Writer:
-    """See :class:`mover.target.base.Writer`. A file smaller than one part goes as a single PUT at commit."""
+    """See :class:`mover.target.base.Writer`.
 
-    def __init__(self, client: S3Client, path: str, buffers: list[bytearray]) -> None:
+    Args:
+        way: how the store proves what it has.
+    """
+
+    def __init__(self, client: S3Client, path: str, way: Confirmation) -> None:
         self._client = client
         self._path = path
         self._key = client.key(path)
-        self._free = buffers  # of the target, for reuse: a fresh 8 MiB costs its page faults each time
-        self._base = client.destination.part_size
+        self._way = way
         self._nonce = new_nonce()
-        self._buffer = self._take_buffer(1)
-        self._filled = 0
-        self._size = 0
+        self._first: Part | None = None  # until there is a second
+        self._last = 0  # bytes of the part before
         self._begin: asyncio.Task[str] | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._digests: dict[int, tuple[Digest, str]] = {}  # by part number; with the ETag as the store said it
+        self._confirmed: dict[int, tuple[Mark, str]] = {}  # by part number; with the ETag as the store said it
         self._publishing: asyncio.Task[ObjectInfo] | None = None
-        self._error: BaseException | None = None
+        self._error: MoverError | None = None
         self._state = "open"
 
     async def write(self, part: Part) -> None:
         try:
-            await self._append(part.data)
-        finally:
-            part.release()
-
-    async def _append(self, view: memoryview) -> None:
-        self._require_open("write")
-        try:
-            while view:
-                if self._filled == len(self._buffer):
-                    await self._ship()
-                count = min(len(view), len(self._buffer) - self._filled)
-                self._buffer[self._filled : self._filled + count] = view[:count]
-                self._filled += count
-                self._size += count
-                view = view[count:]
+            self._require_open("write")
+            self._raise_error()
+            size = len(part.data)
+            if not size:
+                part.release()
+                return
+            if self._last:
+                self._require_large(self._last)
+            self._last = size
+            if self._first is None and not self._tasks:
+                self._first = part
+                return
         except BaseException:
-            # Some of ``data`` may be in a part and some not: this writer can only be aborted now.
+            part.release()
+            self._state = "failed" if self._state == "open" else self._state
+            raise
+        try:
+            if self._first is not None:
+                await self._client.slots.acquire()
+                first, self._first = self._first, None
+                self._ship(first)
+            await self._client.slots.acquire()
+        except BaseException:
+            # Some parts may be under way and this one is not: this writer can only be aborted now.
+            part.release()
             self._state = "failed"
             raise
+        self._ship(part)
 
     async def commit(self) -> ObjectInfo:
         self._require_open("commit")
         self._state = "failed"
         if self._tasks:
-            await self._ship()
             await asyncio.gather(*self._tasks)
             self._raise_error()
             self._publishing = self._start(self._complete())
         else:
-            content = memoryview(self._buffer)[: self._filled]
-            self._publishing = self._start(put_whole(self._client, self._path, content, nonce=self._nonce))
+            only, self._first = self._first or BytesPart(b""), None
+            self._publishing = self._start(self._put(only))
         # Shielded: a request that was cut off half way may still be carried out, and abort could not tell.
         info = await asyncio.shield(self._publishing)
         self._state = "committed"
-        self._give_buffer(self._buffer)
         return info
 
     async def abort(self) -> None:
         if self._state in ("committed", "aborted"):
             return
         self._state = "aborted"
+        first, self._first = self._first, None
+        if first is not None:
+            first.release()
         cleaning = asyncio.create_task(self._clean())
         self._client.clean_up(cleaning)
         # Not wait_for: a second cancel, or a store that hangs, must not take the clean-up's own life.
@@ -104,81 +104,100 @@ class S3Writer:
         if self._state != "open":
             raise TargetError(f"can not {doing} {self._path!r}: its writer is {self._state}", path=self._path)
 
+    def _require_large(self, size: int) -> None:
+        least = self._client.profile.min_part
+        if size < least:
+            message = f"part {max(1, len(self._tasks))} of {self._path!r} has {size} bytes and is not the last"
+            raise TargetError(message, hint=f"this store takes no part below {least} bytes", path=self._path)
+
     def _start(self, work: Coroutine[Any, Any, ObjectInfo]) -> asyncio.Task[ObjectInfo]:
         return asyncio.create_task(work)
 
-    async def _ship(self) -> None:
-        """Send the buffer as the next part, when there is a slot for it."""
-        await self._client.slots.acquire()
-        number = len(self._tasks) + 1
+    async def _put(self, part: Part) -> ObjectInfo:
         try:
-            self._raise_error()
-            if number > self._client.profile.max_parts:
-                message = f"{self._path!r} is larger than {self._client.profile.max_parts} parts at {self._size} bytes"
-                raise TargetError(message, hint="give a larger part_size in the URL", path=self._path)
-        except BaseException:
-            self._client.slots.release()
-            raise
+            return await put_whole(self._client, self._path, part.data, nonce=self._nonce, way=self._way)
+        finally:
+            part.release()
+
+    def _ship(self, part: Part) -> None:
+        """Send the next part, in a slot that was taken for it."""
+        number = len(self._tasks) + 1
         if self._begin is None:
             self._begin = asyncio.create_task(self._begin_upload())
-        part = self._upload(number, self._buffer, self._filled)
-        self._tasks.append(asyncio.create_task(part))
-        self._buffer = self._take_buffer(number + 1)
-        self._filled = 0
+        size = len(part.data)
+        task = asyncio.create_task(self._guarded(number, part.data))
 
-    async def _begin_upload(self) -> str:
-        response = await self._client.call(
-            "create_multipart_upload", self._path, "begin", Key=self._key, Metadata={"mover-nonce": self._nonce}
-        )
-        return str(response["UploadId"])
+        def over(_task: asyncio.Task[None]) -> None:
+            # Not in the task: one that is cancelled before its first step never comes to its "finally".
+            part.release()
+            self._client.slots.release(size if number in self._confirmed else 0)
 
-    async def _upload(self, number: int, buffer: bytearray, size: int) -> None:
+        task.add_done_callback(over)
+        self._tasks.append(task)
+
+    async def _guarded(self, number: int, content: memoryview) -> None:
         try:
-            content = memoryview(buffer)[:size]
-            digest = await self._client.digest(content)
-            assert self._begin is not None
-            # Shielded: one part that is cancelled must not take the upload's id from the clean-up.
-            upload = await asyncio.shield(self._begin)
-            response = await self._client.call(
-                "upload_part",
-                self._path,
-                f"write part {number} of",
-                body=content,
-                Key=self._key,
-                UploadId=upload,
-                PartNumber=number,
-                ContentMD5=digest.header,
-            )
-            etag = str(response.get("ETag") or "")
-            if etag_of(response) not in (digest.hex, None) or not etag:
-                message = f"{self._client.destination.url} did not store part {number} of {self._path!r} as it was sent"
-                hint = "do not trust this store until its operator has explained it"
-                raise TargetError(message, hint=hint, path=self._path)
-            self._digests[number] = (digest, etag)
+            most = self._client.profile.max_parts
+            if number > most:
+                message = f"{self._path!r} has more than the {most} parts that the store takes"
+                raise TargetError(message, hint="give a larger part_size", path=self._path)
+            await self._upload(number, content)
         except MoverError as error:
             self._error = self._error or error
-        finally:
-            self._give_buffer(buffer)
-            self._client.slots.release()
+
+    async def _begin_upload(self) -> str:
+        metadata = {"mover-nonce": self._nonce}
+        response = await self._client.call(
+            "create_multipart_upload", self._path, "begin", Key=self._key, Metadata=metadata, **self._way.begin
+        )
+        if not response.get("UploadId"):
+            raise TargetError(f"{self._client.destination.url} began no upload of {self._path!r}", path=self._path)
+        return str(response["UploadId"])
+
+    async def _upload(self, number: int, content: memoryview) -> None:
+        mark = await self._client.digest(self._way.mark, content)
+        assert self._begin is not None
+        # Shielded: one part that is cancelled must not take the upload's id from the clean-up.
+        upload = await asyncio.shield(self._begin)
+        answer = await self._client.call(
+            "upload_part",
+            self._path,
+            f"write part {number} of",
+            body=content,
+            Key=self._key,
+            UploadId=upload,
+            PartNumber=number,
+            **self._way.asks(mark),
+        )
+        etag = str(answer.get("ETag") or "")
+        refuted = self._way.refutes(mark, answer) if etag else "its answer has no ETag"
+        if refuted is not None:
+            message = f"{self._client.destination.url} did not store part {number} of {self._path!r} as it was sent"
+            hint = "do not trust this store until its operator has explained it"
+            raise TargetError(f"{message}: {refuted}", hint=hint, path=self._path)
+        self._confirmed[number] = (mark, etag)
 
     async def _complete(self) -> ObjectInfo:
         assert self._begin is not None
         client = self._client
         upload = await asyncio.shield(self._begin)
-        numbers = range(1, len(self._tasks) + 1)
-        parts = [{"PartNumber": number, "ETag": self._digests[number][1]} for number in numbers]
-        joined = b"".join(self._digests[number][0].raw for number in numbers)
-        etag = f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(parts)}"
+        confirmed = [self._confirmed[number] for number in range(1, len(self._tasks) + 1)]
+        marks = [mark for mark, _ in confirmed]
+        parts = [
+            {"PartNumber": number, "ETag": etag, **self._way.listed(mark)}
+            for number, (mark, etag) in enumerate(confirmed, 1)
+        ]
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if client.profile.send_conditional else {}
         if not client.profile.conditional_put and await head(client, self._path) is not None:
             raise taken(client, self._path)
+        answer: dict[str, Any] = {}
         try:
             # The store may take long to put many parts together: the deadline grows with the size.
-            await client.call(
+            answer = await client.call(
                 "complete_multipart_upload",
                 self._path,
                 "complete",
-                size=self._size // 16,
+                size=sum(mark.size for mark in marks) // 16,
                 Key=self._key,
                 UploadId=upload,
                 MultipartUpload={"Parts": parts},
@@ -191,7 +210,7 @@ class S3Writer:
             found = await head(client, self._path)
             if found is None or nonce_of(found) != self._nonce:
                 raise
-        return await confirm_parts(client, self._path, self._size, etag, self._nonce)
+        return await confirm_parts(client, self._path, marks, answer, self._nonce, self._way)
 
     async def _clean(self) -> None:
         """Remove every trace, in the order that lets nothing come back: parts, publication, upload, object."""
@@ -216,19 +235,7 @@ class S3Writer:
                     await self._client.call("delete_object", self._path, "delete", Key=self._key)
         except MoverError:
             return  # the store is gone; what it holds is left to `mover sweep`
-        finally:
-            self._give_buffer(self._buffer)
 
     def _raise_error(self) -> None:
         if self._error is not None:
             raise self._error
-
-    def _take_buffer(self, number: int) -> bytearray:
-        size = part_size(number, self._base, self._client.profile)
-        if self._free and size == len(self._free[-1]):
-            return self._free.pop()
-        return bytearray(size)
-
-    def _give_buffer(self, buffer: bytearray) -> None:
-        if len(buffer) == self._base and len(self._free) < self._client.destination.concurrency:
-            self._free.append(buffer)

@@ -9,7 +9,9 @@
 * ``error-200``: 200 with an error in the body, nothing is passed on;
 * ``empty-200``: 200 with nothing at all, nothing is passed on;
 * ``damage``: the body is passed on with a flipped bit;
-* ``other-etag``: passed on, and the answer's ETag is another one;
+* ``other-etag``, ``other-checksum``: passed on, and the answer's ETag or CRC-32C is another one;
+* ``drop``: the connection is closed while the body is still on its way, nothing is passed on;
+* ``retry-after``: 503 that asks for seven seconds, nothing is passed on;
 * ``cut``: passed on, and the answer ends half way.
 """
 
@@ -42,6 +44,7 @@ class FaultProxy:
         self.seen: list[str] = []  # "METHOD raw-path" of every request
         self.expected_continue = 0
         self.faults: list[Fault] = []
+        self.ignored: set[str] = set()  # request headers that do not get through, in lower case
         self._released = asyncio.Event()
 
     def fault(self, kind, method="PUT", where="", times=1):
@@ -76,7 +79,13 @@ class FaultProxy:
             kind = fault.kind
         if kind == "hang":
             await self._released.wait()
+        if kind == "drop":
+            await request.content.readany()
+            request.transport.abort()
+            return web.Response()
         body = await request.read()
+        if kind == "retry-after":
+            return web.Response(status=503, headers={"Retry-After": "7"})
         if kind == "slow-down":
             return web.Response(status=503, text=_ERROR.format(code="SlowDown"), content_type="application/xml")
         if kind == "error-200":
@@ -90,6 +99,8 @@ class FaultProxy:
             body = bytes([body[0] ^ 1]) + body[1:]
         # The Host header is part of the signature and goes on as it came.
         headers = CIMultiDict((name, value) for name, value in request.headers.items() if name.lower() not in _HOP)
+        for name in self.ignored:
+            headers.pop(name, None)
         url = URL(self.backend + request.raw_path, encoded=True)
         async with self._session.request(
             request.method, url, headers=headers, data=io.BytesIO(body) if body else None, allow_redirects=False
@@ -101,6 +112,8 @@ class FaultProxy:
                 return web.Response()
             if kind == "other-etag":
                 out["ETag"] = '"00000000000000000000000000000000"'
+            if kind == "other-checksum":
+                out["x-amz-checksum-crc32c"] = "AAAAAA=="
             if kind == "cut":
                 response = web.StreamResponse(status=answer.status, headers=out)
                 await response.prepare(request)

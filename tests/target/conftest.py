@@ -30,7 +30,11 @@ def keys(weed, monkeypatch):
     return weed
 
 
-@pytest_asyncio.fixture(params=["file", "file-fuse", "s3-seaweedfs", "s3-generic"], scope="module", loop_scope="module")
+@pytest_asyncio.fixture(
+    params=["file", "file-fuse", "s3-seaweedfs-fast", "s3-generic-fast", "s3-seaweedfs-aiobotocore"],
+    scope="module",
+    loop_scope="module",
+)
 async def target(request, tmp_path_factory):
     """One open destination per kind and module: making an S3 client costs half a second. Tests use ``base``."""
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
@@ -42,7 +46,8 @@ async def target(request, tmp_path_factory):
             weed = request.getfixturevalue("weed")
             for name, value in weed.environment.items():
                 patch.setenv(name, value)
-            url = weed.url("pre fix/root", profile=request.param.partition("-")[2], part_size="5M")
+            _, profile, sender = request.param.split("-")
+            url = weed.url("pre fix/root", profile=profile, sender=sender)
         opened = await open_target(url)
         try:
             yield opened

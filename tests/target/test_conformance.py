@@ -306,8 +306,9 @@ async def test_writer_round_trip(target, base, size):
 
 
 async def test_writer_takes_pieces_of_any_size(target, base):
-    rng = random.Random(7)
-    pieces = [rng.randbytes(rng.choice([0, 1, 100, 4096, 65_537, 1 << 20, (4 << 20) + 5])) for _ in range(30)]
+    rng, least = random.Random(7), target.capabilities.min_part
+    lengths = [rng.choice([0, 1, 100, 4096, 65_537, 1 << 20, (4 << 20) + 5]) for _ in range(6 if least else 30)]
+    pieces = [b"", *(rng.randbytes(least + length) for length in lengths), b"", rng.randbytes(11)]
     await write_file(target, f"{base}/f", *pieces)
     assert await target.get(f"{base}/f") == b"".join(pieces)
 
@@ -316,7 +317,10 @@ async def test_parts_come_back_once_and_are_not_read_after_that(target, base):
     """Each part spoils its memory when it is released."""
     rng = random.Random(11)
     lengths = [2 << 20, 2 << 20, (2 << 20) - 1, 1, 4096, 0, 100, 4096, (6 << 20) + 8192, 3, 4093, 1 << 20, 1 << 20, 5]
+    if least := target.capabilities.min_part:
+        lengths = [least + length for length in lengths[:6]]
     parts = [LentPart(rng.randbytes(length), shift=shift) for shift in (0, 0, 64) for length in lengths]
+    parts.append(LentPart(b"last"))
     expected = b"".join(part.data for part in parts)
     writer = await target.create(f"{base}/f")
     for part in parts:
@@ -339,6 +343,24 @@ async def test_parts_come_back_from_a_writer_that_is_aborted(target, base, count
     with pytest.raises(TargetError):
         await writer.write(late)
     assert late.releases == 1
+    assert await unfinished() == []
+
+
+async def test_a_part_that_is_too_small_and_not_the_last(target, base, unfinished):
+    least = target.capabilities.min_part
+    if not least:
+        pytest.skip("this destination takes parts of any size")
+    for sizes in ([least - 1, 1], [least, least - 1, least]):
+        parts = [LentPart(bytes(size)) for size in sizes]
+        writer = await target.create(f"{base}/f")
+        with pytest.raises(TargetError, match=f"has {least - 1} bytes and is not the last"):
+            for part in parts:
+                await writer.write(part)
+        with pytest.raises(TargetError):
+            await writer.commit()
+        await writer.abort()
+        assert [part.releases for part in parts] == [1] * len(parts)
+        assert await target.stat(f"{base}/f") is None
     assert await unfinished() == []
 
 
@@ -365,7 +387,8 @@ async def test_parts_come_back_from_a_cancelled_write(target, base, unfinished):
 
 async def test_big_file_in_many_parts(target, base, unfinished):
     content = random.Random(40).randbytes(40 << 20)
-    pieces = [content[at : at + 3_000_001] for at in range(0, len(content), 3_000_001)]
+    step = max(3_000_001, target.capabilities.min_part + 1)
+    pieces = [content[at : at + step] for at in range(0, len(content), step)]
     info = await write_file(target, f"{base}/big", *pieces)
     assert info.size == len(content)
     back = b"".join([piece async for piece in target.stream(f"{base}/big", chunk=7 << 20)])
@@ -459,9 +482,10 @@ async def test_several_writers_at_once(target, base):
     """More writers than part buffers, fed in turn: none may wait for another one's buffer."""
     contents = [random.Random(n).randbytes(11 << 20) for n in range(6)]
     writers = [await target.create(f"{base}/{n}") for n in range(6)]
-    for at in range(0, 11 << 20, 1 << 20):
+    step = max(1 << 20, target.capabilities.min_part)
+    for at in range(0, 11 << 20, step):
         for writer, content in zip(writers, contents, strict=True):
-            await asyncio.wait_for(writer.write(BytesPart(content[at : at + (1 << 20)])), 60)
+            await asyncio.wait_for(writer.write(BytesPart(content[at : at + step])), 60)
     await asyncio.gather(*(writer.commit() for writer in writers))
     for n, content in enumerate(contents):
         assert await target.get(f"{base}/{n}") == content

@@ -14,11 +14,9 @@ from fault_proxy import FaultProxy
 
 from mover.clock import SystemClock
 from mover.errors import ConfigError, TargetError, TargetExists, TargetNotFound, UnreachableError
-from mover.target import s3_client, s3_writer
+from mover.target import s3_client
 from mover.target.base import BytesPart
-from mover.target.profiles import PROFILES
 from mover.target.s3 import S3Target
-from mover.target.s3_writer import part_size
 from mover.target.url import open_target, parse_url
 
 MIB = 1 << 20
@@ -41,10 +39,10 @@ async def proxy(keys):
         yield running
 
 
-@pytest.fixture
-async def store(keys, proxy, base):
+@pytest.fixture(params=["fast", "aiobotocore"])
+async def store(request, keys, proxy, base):
     """A destination behind the proxy, in a prefix of its own."""
-    url = keys.url(base, endpoint=proxy.endpoint, profile="seaweedfs", part_size="5M")
+    url = keys.url(base, endpoint=proxy.endpoint, profile="seaweedfs", sender=request.param)
     target = S3Target(parse_url(url), clock=ImpatientClock(), attempts=4)
     await target.open()
     yield target
@@ -93,7 +91,7 @@ async def test_put_survives(store, proxy, kind, if_absent):
     proxy.fault(kind, "PUT", times=2)
     await store.put("f", b"content", if_absent=if_absent)
     assert await store.get("f") == b"content"
-    # aiohttp itself sends a PUT once more when a connection that was kept open turns out to be closed.
+    # A kept connection that turns out to be closed is replaced without counting; aiohttp does so too.
     assert store.retries == (2 if kind in ("slow-down", "damage") else 1)
     waits = store._client._clock.waits
     assert waits == sorted(waits)
@@ -136,7 +134,7 @@ async def test_a_put_that_was_not_stored_as_sent_is_no_success(store, proxy, kin
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("kind", ["empty-200", "other-etag"])
+@pytest.mark.parametrize("kind", ["empty-200", "other-checksum"])
 async def test_a_part_that_was_not_stored_as_sent_is_no_success(store, proxy, uploads, kind):
     proxy.fault(kind, "PUT", "partNumber=2")
     with pytest.raises(TargetError, match="did not store part 2 of 'f'"):
@@ -199,11 +197,11 @@ async def test_cancel_does_not_wait_for_a_store_that_hangs(store, proxy, monkeyp
     writer = await store.create("f")
     for _ in range(3):
         await writer.write(BytesPart(bytes(5 * MIB)))
-    await _until(lambda: proxy.count("PUT") == 2)
+    await _until(lambda: proxy.count("PUT") == 3)
     for method in ("PUT", "POST", "DELETE", "HEAD"):
         proxy.fault("hang", method, times=1000)
     task = asyncio.create_task(writer.commit())
-    await _until(lambda: proxy.count("PUT") == 3)
+    await _until(lambda: proxy.count("POST", "uploadId=") == 1)
     begin = time.monotonic()
     task.cancel()
     with suppress(asyncio.CancelledError):
@@ -231,7 +229,9 @@ async def test_memory_is_bounded_by_the_parts_under_way(store, proxy):
     """The fifth part is not taken while four are on their way."""
     proxy.fault("hang", "PUT", "partNumber=", times=1000)
     writer = await store.create("f")
-    task = asyncio.create_task(writer.write(BytesPart(bytes(40 * MIB))))
+    for _ in range(4):
+        await writer.write(BytesPart(bytes(5 * MIB)))
+    task = asyncio.create_task(writer.write(BytesPart(bytes(5 * MIB))))
     await _until(lambda: proxy.count("PUT", "partNumber=") == 4)
     assert not task.done()
     assert len(writer._tasks) == 4
@@ -337,25 +337,12 @@ async def test_use_after_close(keys):
         await target.get("f")
 
 
-@pytest.mark.parametrize("max_parts", [1000, 10_000])
-def test_part_sizes_suffice_for_any_file(max_parts):
+async def test_more_parts_than_the_store_takes(store):
     from dataclasses import replace
 
-    profile = replace(PROFILES["aws"], max_parts=max_parts)
-    sizes = [part_size(number, 8 * MIB, profile) for number in range(1, max_parts + 1)]
-    assert sizes == sorted(sizes)
-    assert set(sizes[: max_parts // 10]) == {8 * MIB}
-    assert max(sizes) <= 5 << 30
-    assert sum(sizes) > (200 << 30) * (max_parts // 1000)
-
-
-async def test_more_parts_than_the_store_takes(store, monkeypatch):
-    from dataclasses import replace
-
-    monkeypatch.setattr(s3_writer, "part_size", lambda _number, base, _profile: base)
     store._client.profile = replace(store._client.profile, max_parts=2)
     writer = await store.create("f")
-    with pytest.raises(TargetError, match="larger than 2 parts"):
+    with pytest.raises(TargetError, match="more than the 2 parts"):
         for _ in range(20):
             await writer.write(BytesPart(bytes(5 * MIB)))
     await writer.abort()
@@ -401,7 +388,7 @@ async def test_kill_9_at_every_step_publishes_nothing_partial(keys, base):
     whole = {"small": b"s" * 1000, "large": PARTS, "new": b"n" * 1000}
     environment = {**os.environ, **keys.environment}
     for step in (3, 6, 9, 12, 15, 18, 100):
-        url = keys.url(f"{base}/{step}", profile="seaweedfs", part_size="5M")
+        url = keys.url(f"{base}/{step}", profile="seaweedfs")
         command = [sys.executable, "-c", CRASH, str(step), url]
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, env=environment)
         assert done.returncode == (0 if step == 100 else -signal.SIGKILL), done.stderr

@@ -1,0 +1,164 @@
+"""The S3 operations that a destination needs, as data: how each becomes an HTTP request, and its answer a dictionary.
+
+Parameters and answers have botocore's names, so that both senders speak alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import quote, unquote_plus
+from xml.sax.saxutils import escape
+
+from mover.target.s3_xml import Element
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """``query`` is sent as it is; ``document`` makes the body, ``answer`` reads the one that comes back."""
+
+    method: str
+    query: tuple[tuple[str, str], ...] = ()
+    document: Callable[[Mapping[str, Any]], bytes] | None = None
+    answer: Callable[[Element], dict[str, Any]] | None = None
+
+
+@dataclass(slots=True)
+class Request:
+    """An operation with its parameters, before it is addressed and signed."""
+
+    method: str
+    key: str | None
+    query: str  # encoded, in the order of its names as signatures want it
+    headers: dict[str, str]  # lower-case names
+    body: memoryview
+
+
+_QUERY = {
+    "UploadId": "uploadId",
+    "PartNumber": "partNumber",
+    "Prefix": "prefix",
+    "MaxKeys": "max-keys",
+    "ContinuationToken": "continuation-token",
+    "KeyMarker": "key-marker",
+    "UploadIdMarker": "upload-id-marker",
+}
+_HEADERS = {
+    "ContentMD5": "content-md5",
+    "IfNoneMatch": "if-none-match",
+    "IfMatch": "if-match",
+    "Range": "range",
+    "ChecksumCRC32C": "x-amz-checksum-crc32c",
+    "ChecksumAlgorithm": "x-amz-checksum-algorithm",
+    "ChecksumMode": "x-amz-checksum-mode",
+}
+_ANSWERED = {
+    "etag": "ETag",
+    "content-range": "ContentRange",
+    "x-amz-server-side-encryption": "ServerSideEncryption",
+    "x-amz-server-side-encryption-customer-algorithm": "SSECustomerAlgorithm",
+    "x-amz-checksum-crc32c": "ChecksumCRC32C",
+}
+_META = "x-amz-meta-"
+
+
+def _completed(parameters: Mapping[str, Any]) -> bytes:
+    parts = "".join(
+        f"<Part>{''.join(f'<{name}>{escape(str(value))}</{name}>' for name, value in part.items())}</Part>"
+        for part in parameters["MultipartUpload"]["Parts"]
+    )
+    name = "CompleteMultipartUpload"
+    return f'<{name} xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{parts}</{name}>'.encode()
+
+
+def _texts(*names: str) -> Callable[[Element], dict[str, Any]]:
+    return lambda root: {name: found for name in names if (found := root.text_of(name)) is not None}
+
+
+def _page(root: Element) -> dict[str, Any]:
+    encoded = root.text_of("EncodingType") == "url"
+    contents = []
+    for item in root.all("Contents"):
+        key = item.text_of("Key") or ""
+        contents.append(
+            {
+                "Key": unquote_plus(key) if encoded else key,
+                "Size": int(item.text_of("Size") or ""),
+                "LastModified": _moment(item.text_of("LastModified")),
+            }
+        )
+    token = root.text_of("NextContinuationToken")
+    return {
+        "Contents": contents,
+        "IsTruncated": root.text_of("IsTruncated") == "true",
+        **({"NextContinuationToken": token} if token else {}),
+    }
+
+
+def _uploads(root: Element) -> dict[str, Any]:
+    uploads = [
+        {
+            "Key": item.text_of("Key") or "",
+            "UploadId": item.text_of("UploadId") or "",
+            "Initiated": _moment(item.text_of("Initiated")),
+        }
+        for item in root.all("Upload")
+    ]
+    markers = {name: text for name in ("NextKeyMarker", "NextUploadIdMarker") if (text := root.text_of(name))}
+    return {"Uploads": uploads, "IsTruncated": root.text_of("IsTruncated") == "true", **markers}
+
+
+def _moment(text: str | None) -> datetime:
+    """ISO 8601; UTC where no zone is said. ValueError for what is none."""
+    moment = datetime.fromisoformat(text or "")
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+OPERATIONS = {
+    "put_object": Operation("PUT"),
+    "create_multipart_upload": Operation("POST", (("uploads", ""),), answer=_texts("UploadId")),
+    "upload_part": Operation("PUT"),
+    "complete_multipart_upload": Operation("POST", document=_completed, answer=_texts("ETag", "ChecksumCRC32C")),
+    "abort_multipart_upload": Operation("DELETE"),
+    "head_object": Operation("HEAD"),
+    "get_object": Operation("GET"),
+    "list_objects_v2": Operation("GET", (("list-type", "2"), ("encoding-type", "url")), answer=_page),
+    "list_multipart_uploads": Operation("GET", (("uploads", ""),), answer=_uploads),
+    "delete_object": Operation("DELETE"),
+}
+
+
+def make_request(operation: Operation, parameters: Mapping[str, Any], body: memoryview | None) -> Request:
+    """The request for an operation. KeyError for a parameter that is in no table: a bug of ours."""
+    key: str | None = None
+    query = list(operation.query)
+    headers: dict[str, str] = {}
+    for name, value in parameters.items():
+        if name == "Key":
+            key = value
+        elif name == "Metadata":
+            headers |= {f"{_META}{label}": text for label, text in value.items()}
+        elif name in _QUERY:
+            query.append((_QUERY[name], str(value)))
+        elif name != "MultipartUpload":
+            headers[_HEADERS[name]] = str(value)
+    if operation.document is not None:
+        body = memoryview(operation.document(parameters))
+    encoded = sorted((quote(name, safe="-_.~"), quote(value, safe="-_.~")) for name, value in query)
+    text = "&".join(f"{name}={value}" for name, value in encoded)
+    return Request(operation.method, key, text, headers, memoryview(b"") if body is None else body)
+
+
+def read_headers(headers: Mapping[str, str], status: int) -> dict[str, Any]:
+    """What an answer's head says; ``headers`` with lower-case names. ValueError for a length that is none."""
+    answer: dict[str, Any] = {"ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": headers}}
+    answer |= {name: headers[header] for header, name in _ANSWERED.items() if header in headers}
+    answer["Metadata"] = {name[len(_META) :]: text for name, text in headers.items() if name.startswith(_META)}
+    if "content-length" in headers:
+        answer["ContentLength"] = int(headers["content-length"])
+    if "last-modified" in headers:
+        answer["LastModified"] = parsedate_to_datetime(headers["last-modified"])
+    return answer

@@ -1,0 +1,135 @@
+"""The library's way to a store: one aiobotocore client, with the settings that OSS and others need as well."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+import aiohttp
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+from botocore import exceptions as boto
+from botocore.handlers import add_expect_header
+from botocore.parsers import ResponseParserError
+
+from mover.target.s3_body import PartBody
+from mover.target.s3_errors import CallFailed, Failure
+from mover.target.s3_sender import CONNECT_SECONDS
+from mover.target.url import ObjectDestination
+
+READ_SECONDS = 60.0
+_TRANSPORT = (
+    boto.HTTPClientError,
+    boto.ConnectionError,
+    boto.ResponseStreamingError,
+    boto.IncompleteReadError,
+    aiohttp.ClientError,
+    OSError,
+    ResponseParserError,
+)
+# Everything a call may end in; anything else is a bug of ours and is not dressed up.
+_CALL_ERRORS = (boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, OSError, ResponseParserError)
+_NO_CREDENTIALS = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError)
+
+
+class StockSender:
+    """See :class:`mover.target.s3_sender.S3Sender`."""
+
+    def __init__(self, destination: ObjectDestination, *, connections: int) -> None:
+        self._destination = destination
+        self._connections = connections  # fewer than there are tasks would throttle silently
+        self._stack = AsyncExitStack()
+        self._client: Any = None
+
+    async def open(self) -> None:
+        destination = self._destination
+        s3: dict[str, Any] = {"addressing_style": destination.addressing}  # OSS takes virtual hosts only
+        if destination.signature == "s3v4":
+            s3["payload_signing_enabled"] = destination.payload == "signed"
+        config = AioConfig(
+            signature_version=destination.signature,
+            s3=s3,
+            # The default sends aws-chunked bodies with a trailing CRC, which OSS and older stores refuse.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            max_pool_connections=self._connections,
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": 1},
+            warm_up_loader_caches=True,  # reads its service model in a thread
+        )
+        try:
+            self._client = await self._stack.enter_async_context(
+                AioSession().create_client(
+                    "s3",
+                    region_name=destination.region,
+                    endpoint_url=destination.endpoint,
+                    aws_access_key_id=destination.access_id,
+                    aws_secret_access_key=destination.access_key,
+                    aws_session_token=destination.session_token,
+                    config=config,
+                )
+            )
+        except _CALL_ERRORS as error:
+            raise CallFailed(_failure(error)) from error
+        # "Expect: 100-continue" costs a round trip per part, and a peer that never answers it is waited for for ever.
+        self._client.meta.events.unregister("before-call.s3", add_expect_header)
+
+    async def send(
+        self,
+        operation: str,
+        parameters: Mapping[str, Any],
+        *,
+        body: memoryview | None = None,
+        into: memoryview | None = None,
+        read: bool = False,
+        seconds: float,
+    ) -> dict[str, Any]:
+        content = {} if body is None else {"Body": PartBody(body)}
+        try:
+            async with asyncio.timeout(seconds):
+                method = getattr(self._client, operation)
+                answer: dict[str, Any] = await method(Bucket=self._destination.bucket, **parameters, **content)
+                if read or into is not None:
+                    async with answer["Body"] as stream:
+                        data = await stream.read()
+                    if into is not None:
+                        answer["Filled"] = min(len(data), len(into))
+                        into[: answer["Filled"]] = data[: len(into)]
+                    answer["Body"] = data
+                return answer
+        except _CALL_ERRORS as error:
+            raise CallFailed(_failure(error)) from error
+
+    async def aclose(self) -> None:
+        await self._stack.aclose()
+
+
+def _failure(error: BaseException) -> Failure:
+    if isinstance(error, boto.ClientError):
+        said, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
+        status = int(meta.get("HTTPStatusCode") or 0)
+        headers = meta.get("HTTPHeaders") or {}
+        return Failure.said(str(said.get("Code") or ""), status, str(said.get("Message") or ""), headers)
+    return Failure(
+        words=_silence(error),
+        transport=isinstance(error, _TRANSPORT),
+        credentials=isinstance(error, _NO_CREDENTIALS),
+    )
+
+
+def _silence(error: BaseException) -> str:
+    if isinstance(error, boto.ConnectTimeoutError):
+        return "no connection in time"
+    if isinstance(error, (boto.ReadTimeoutError, TimeoutError)):
+        return "no answer in time"
+    if isinstance(error, boto.SSLError):
+        return "TLS could not be set up (certificate or protocol)"
+    if isinstance(error, boto.EndpointConnectionError):
+        return "no connection (refused, or no such host)"
+    if isinstance(error, (boto.ConnectionClosedError, aiohttp.ClientError, boto.HTTPClientError, OSError)):
+        return "the connection broke"
+    # Not the text of the error: parameters may be quoted in it.
+    return f"the request could not be made ({type(error).__name__})"
