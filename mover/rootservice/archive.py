@@ -13,6 +13,7 @@ from mover.errors import (
     OB_BACKUP_IN_PROGRESS,
     OB_LOG_ARCHIVE_NOT_RUNNING,
     OB_START_LOG_ARCHIVE_FAILED,
+    Cancelled,
     PreconditionError,
     SourceError,
     StateError,
@@ -41,6 +42,7 @@ from mover.rootservice.session import Session
 from mover.store.base import LogCursor, LogSource, StoreIdentity
 
 STOP_WAIT_SECONDS = 60.0
+STOP_GRACE_SECONDS = 5.0  # for the last of the log, after which a destination that does not answer is left alone
 FIRST_REAL_SCN = 10**18  # ns: September 2001, before there was any OceanBase
 
 
@@ -119,8 +121,29 @@ async def start(session: Session) -> RoundView:
 async def run(session: Session, *, until_caught_up: bool, stop: asyncio.Event) -> RoundView:
     """Archive the current round in the foreground; see :meth:`Archiver.run`.
 
-    Raises PreconditionError when no round is DOING or another archiver works.
+    Raises PreconditionError when no round is DOING or another archiver works; Cancelled when the destination did not
+    let it end within ``STOP_GRACE_SECONDS`` of ``stop``. The next run goes on where the log at the destination ends.
     """
+    archiving = asyncio.ensure_future(_run(session, until_caught_up=until_caught_up, stop=stop))
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({archiving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not archiving.done():
+            # By the system's clock: it is for a person or a service manager who waits.
+            await asyncio.wait({archiving}, timeout=STOP_GRACE_SECONDS)
+        if archiving.done():
+            return archiving.result()
+        raise Cancelled(
+            f"stopped while the destination did not answer for {STOP_GRACE_SECONDS:g} s",
+            hint="what is durable there stays; the next `mover archivelog run` archives the rest",
+        )
+    finally:
+        stopped.cancel()
+        archiving.cancel()
+        await asyncio.gather(stopped, archiving, return_exceptions=True)
+
+
+async def _run(session: Session, *, until_caught_up: bool, stop: asyncio.Event) -> RoundView:
     repository = session.repository
     identity = await session.store.identity()
     await require_doing(repository)

@@ -16,8 +16,8 @@ from coordinator import (  # noqa: F401 - the fixture
 from memory_store import PG, MemoryStore
 
 from mover.clock import SystemClock
-from mover.errors import IntegrityError, LogGapError, MoverError, PreconditionError, SourceError, StateError
-from mover.events import Notice
+from mover.errors import Cancelled, IntegrityError, LogGapError, MoverError, PreconditionError, SourceError, StateError
+from mover.events import ArchiveProgress, Notice
 from mover.recovery.windows import windows
 from mover.repository.archive_state import load_record, publish_record
 from mover.repository.rounds import RoundReader
@@ -245,6 +245,39 @@ async def test_a_stop_ends_a_running_archiver_with_all_log_and_drops_the_hold(tm
         assert store.holds == {} and store.holders == set()
         await archive.start(session)
         assert "archive" in store.holds
+
+
+@pytest.mark.parametrize("call", ["append", "put", "get", "stat"])
+async def test_a_destination_that_hangs_does_not_keep_an_archiver_from_stopping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    monkeypatch.setattr(archive, "STOP_GRACE_SECONDS", 0.2)
+    store = a_store()
+    async with session_on(tmp_path, store) as session, session_on(tmp_path, store) as other:
+        await archive.start(session)
+        hanging = asyncio.Event()
+
+        async def hang(*_arguments: object, **_options: object) -> None:
+            hanging.set()
+            await asyncio.Event().wait()
+
+        stop, works = asyncio.Event(), asyncio.Event()
+        session.emit = lambda event: works.set() if isinstance(event, ArchiveProgress) else None
+        running = asyncio.create_task(archive.run(session, until_caught_up=False, stop=stop))
+        await asyncio.wait_for(works.wait(), 30)
+        store.write_log(200)
+        monkeypatch.setattr(target_of(session), call, hang)
+        await asyncio.wait_for(hanging.wait(), 30)
+        stop.set()
+        with pytest.raises(Cancelled) as stopped:
+            await asyncio.wait_for(running, 30)
+        assert "did not answer" in stopped.value.message and stopped.value.hint
+        # Nothing of it is in the way: the next one begins at once and has all of the log.
+        assert (await catch_up(other)).record.checkpoint_lsn == store.end_lsn  # type: ignore[union-attr]
+        data = b""
+        async for run in RoundReader(other.repository, 1, PG).log(0, store.end_lsn):
+            data += run.data
+        assert data == store.log_until(0, store.end_lsn)
 
 
 async def test_a_dropped_hold_is_never_that_of_the_next_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
