@@ -6,7 +6,7 @@ with what is left before they use it.
 """
 
 from cpython cimport array
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
@@ -472,12 +472,12 @@ cdef uint32_t frame_one(
 
 
 def palf_frame_groups(
-    buf, lsn, groups, pg_key, epoch, accum, block_header=None, *, start=0, max_bytes=MAX_PAYLOAD
+    into, buf, lsn, groups, pg_key, epoch, accum, block_header=None, *, start=0, max_bytes=MAX_PAYLOAD
 ):
     cdef bytes header = b"" if block_header is None else bytes(block_header)
     cdef bytes key_bytes = bytes(pg_key)
     check_frames(lsn, groups, key_bytes, epoch, accum, block_header is not None, len(header), start)
-    cdef Py_buffer view
+    cdef Py_buffer view, room
     cdef array.array table = groups
     cdef const uint64_t *first = <const uint64_t *>table.data.as_voidptr + <size_t>start * GROUP_COLUMNS
     cdef const uint64_t *row = first
@@ -489,8 +489,12 @@ def palf_frame_groups(
     cdef const uint8_t *key = <const uint8_t *>PyBytes_AS_STRING(key_bytes)
     cdef const uint8_t *extra = <const uint8_t *>PyBytes_AS_STRING(header) if header else NULL
     cdef uint8_t *to
-    cdef bytes out
     PyObject_GetBuffer(buf, &view, PyBUF_SIMPLE)
+    try:
+        PyObject_GetBuffer(into, &room, PyBUF_WRITABLE)
+    except BaseException:
+        PyBuffer_Release(&view)
+        raise
     try:
         data = <const uint8_t *>view.buf
         for i in range(rows):
@@ -504,8 +508,9 @@ def palf_frame_groups(
                 break
             total += one
             n = i + 1
-        out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>total)
-        to = <uint8_t *>PyBytes_AS_STRING(out)
+        if total > <uint64_t>room.len:
+            raise ValueError(f"{total} bytes of entries do not fit into {room.len}")
+        to = <uint8_t *>room.buf
         with nogil:
             for i in range(n):
                 row = first + i * GROUP_COLUMNS
@@ -518,7 +523,8 @@ def palf_frame_groups(
                     extra = NULL
     finally:
         PyBuffer_Release(&view)
-    return out, running, n
+        PyBuffer_Release(&room)
+    return total, running, n
 
 
 cdef int unframe_one(const uint8_t *data, size_t total, size_t at, uint64_t *row, Bad *bad) noexcept nogil:

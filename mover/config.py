@@ -168,7 +168,7 @@ class Settings:
         values.duration(0.01, 3600),
         0.5,
         "TIME",
-        "How long the archive gathers log before it writes it out.",
+        "How long the archive gathers log; up to three times that on an object store when little comes.",
         show=values.format_duration,
     )
     archive_wait: float = _row(

@@ -13,6 +13,7 @@ def palf_walk(
     until_lsn: int | None = None,
 ) -> PalfWalk: ...
 def palf_frame_groups(
+    into: Buffer,
     buf: Buffer,
     lsn: int,
     groups: array[int],
@@ -23,5 +24,5 @@ def palf_frame_groups(
     *,
     start: int = 0,
     max_bytes: int = 1_966_080,
-) -> tuple[bytes, int, int]: ...
+) -> tuple[int, int, int]: ...
 def palf_unframe(payload: Buffer, accum: int = 0) -> PalfFrames: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 import click
@@ -87,6 +88,8 @@ def run(invocation: Invocation, until_caught_up: bool) -> int:
     async def body(session: Session, control: Control) -> RoundView:
         from mover.rootservice import archive
 
+        # What was imported stays for days: the collector need not look at it again and again.
+        gc.freeze()
         with control.graceful() as stop:
             return await archive.run(session, until_caught_up=until_caught_up, stop=stop)
 

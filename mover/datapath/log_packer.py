@@ -1,28 +1,39 @@
 """The path of the commit log: verified chunks in, archive blocks in data files out.
 
-A data file is closed before it would grow beyond 64 MiB, and only then gets its index record: bytes first, the record
-that names them second. Destinations that cannot append get one data file per flush.
+Groups are framed straight into the buffer that is written out, compressed there when that pays, and go to the
+destination from there. A data file is closed before it would grow beyond 64 MiB, and only then gets its index record:
+bytes first, the record that names them second. Destinations that cannot append get one data file per flush.
 """
 
 from __future__ import annotations
 
 import asyncio
+import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from mover.datapath.compression import Compression
+from mover.datapath.log_compression import LogCompression
 from mover.errors import TargetExists
 from mover.kernel import palf_frame_groups
 from mover.kernel.palf import GROUP_COLUMNS
-from mover.media.archive import DATA_FILE_LIMIT, ArchiveBlockMeta, block_size, build_block, chunk
+from mover.media.archive import (
+    BLOCK_META_SIZE,
+    DATA_FILE_LIMIT,
+    MAX_RAW_PAYLOAD,
+    ArchiveBlockMeta,
+    block_size,
+    seal_block,
+)
 from mover.media.archive_index import INDEX_FILE_LIMIT, INDEX_RECORD_SIZE, ArchiveIndexRecord
-from mover.media.header import Compressor
 from mover.media.pg import PGKey
 from mover.repository.tree import Repository
 from mover.store.base import LogChunk, LogCursor
 
 # Whoever reads a data file back holds its log: bounded also where log compresses a hundredfold.
 RAW_FILE_LIMIT = 128 << 20
+_PAGE = 4096
+_FRAME_ROOM = 1 << 10  # what wrapping adds to a single group, generously
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +100,7 @@ class LogPacker:
         index: (file id, bytes of whole records in it, its size) of the index file to go on with; zeros for none.
         last_record: the newest index record, if there is one.
         fence: called before everything that is published; raises when we may not write any more.
+        buffer_size: bytes that may wait to be written; a single larger group takes more.
     """
 
     def __init__(
@@ -105,6 +117,7 @@ class LogPacker:
         last_record: ArchiveIndexRecord | None,
         compression: Compression,
         fence: Callable[[], None],
+        buffer_size: int = 16 << 20,
     ) -> None:
         self._repository = repository
         self._target = repository.target
@@ -117,70 +130,98 @@ class LogPacker:
         self._index_id, self._index_size, self._index_bytes = index
         self._index_content = b""  # of the open index file, once it was read or written
         self._last_record = last_record
-        self._compression = compression
+        self._compression = LogCompression(compression)
         self._fence = fence
         self._file: _OpenFile | None = None
-        self._pending = bytearray()
+        # At the same place in its page as it will have in the file, so that whole pages go out without a copy.
+        self._buffer = _memory(max(buffer_size, _PAGE + block_size(MAX_RAW_PAYLOAD)))
+        self._first = 0  # where in the buffer the bytes begin that are to be written
+        self._pending = 0  # how many they are
         self.cursor: LogCursor | None = None  # behind the last durable chunk
         self._pending_cursor: LogCursor | None = None
         self.input_bytes = 0
         self.output_bytes = 0
 
     @property
+    def full(self) -> bool:
+        """Should what was added be written before more is?"""
+        return self._first + self._pending + block_size(MAX_RAW_PAYLOAD) > len(self._buffer)
+
+    @property
     def pending(self) -> int:
         """Bytes that were added and are not durable yet."""
-        return len(self._pending)
+        return self._pending
 
     async def add(self, log: LogChunk, now_us: int) -> None:
-        """Turn a chunk into blocks; may write and close full data files on the way."""
-        start = 0
-        while start < log.groups:
-            payload, raw_length, accum, count = await asyncio.to_thread(self._frame, log, start)
-            rows = log.table
-            first, last = start * GROUP_COLUMNS, (start + count - 1) * GROUP_COLUMNS
-            first_id, first_scn = rows[first + 2], rows[first + 3]
-            last_id, last_scn = rows[last + 2], rows[last + 4]
-            if self._file is not None and (
-                self._file.size + block_size(len(payload)) > DATA_FILE_LIMIT
-                or self._file.input_bytes + raw_length > RAW_FILE_LIMIT
-            ):
-                await self.flush()
-                await self.close_file()
-            file = self._file
-            if file is None:
-                file = self._file = _OpenFile(self._next_file_id, self._epoch)
-                self._next_file_id += 1
-            if not file.blocks:
-                file.min_log_id, file.min_log_ts = first_id, first_scn // 1000
-            file.max_log_id, file.max_log_ts = last_id, max(file.max_log_ts, last_scn // 1000)
-            self._accum = file.accum = accum
-            meta = ArchiveBlockMeta(
-                timestamp=now_us,
-                clog_epoch_id=self._epoch,
-                accum_checksum=accum,
-                min_log_id_in_file=file.min_log_id,
-                min_log_ts_in_file=file.min_log_ts,
-                max_log_id=last_id,
-                max_checkpoint_ts=file.max_log_ts,
-                max_log_submit_ts=last_scn // 1000,
-                input_bytes=raw_length,
-            )
-            block = build_block(meta, payload, offset=file.size)
-            self._pending += block
-            file.size += len(block)
-            file.blocks += 1
-            file.input_bytes += raw_length
-            start += count
+        """Turn a chunk into blocks, and give its memory back; may write and close full data files on the way."""
+        try:
+            start = 0
+            while start < log.groups:
+                start += await self._add(log, start, now_us)
+        finally:
+            log.release()
         self.input_bytes += log.end_lsn - log.start_lsn
         self._pending_cursor = log.next
 
-    def _frame(self, log: LogChunk, start: int) -> tuple[bytes, int, int, int]:
-        header = log.block_header if start == 0 else None
-        raw, accum, count = palf_frame_groups(
-            log.data, log.start_lsn, log.table, self._pg.pack(), self._epoch, self._accum, header, start=start
+    async def _add(self, log: LogChunk, start: int, now_us: int) -> int:
+        """One block of the groups from ``start`` on; how many it took."""
+        room = block_size(max(MAX_RAW_PAYLOAD, len(log.data) + _FRAME_ROOM))
+        if self._first + self._pending + room > len(self._buffer):
+            await self.flush()
+            if self._first + room > len(self._buffer):
+                self._buffer = _memory(_PAGE + room)
+        length, raw_length, accum, count = await asyncio.to_thread(self._frame, log, start)
+        size = block_size(length)
+        if self._file is not None and (
+            self._file.size + size > DATA_FILE_LIMIT or self._file.input_bytes + raw_length > RAW_FILE_LIMIT
+        ):
+            # The new block is the first of the next file: it moves to the start of the buffer.
+            framed = bytes(self._room()[:size])
+            await self.flush()
+            await self.close_file()
+            self._room()[:size] = framed
+        file = self._file
+        if file is None:
+            file = self._file = _OpenFile(self._next_file_id, self._epoch)
+            self._next_file_id += 1
+        rows = log.table
+        first, last = start * GROUP_COLUMNS, (start + count - 1) * GROUP_COLUMNS
+        last_id, last_scn = rows[last + 2], rows[last + 4]
+        if not file.blocks:
+            file.min_log_id, file.min_log_ts = rows[first + 2], rows[first + 3] // 1000
+        file.max_log_id, file.max_log_ts = last_id, max(file.max_log_ts, last_scn // 1000)
+        self._accum = file.accum = accum
+        meta = ArchiveBlockMeta(
+            timestamp=now_us,
+            clog_epoch_id=self._epoch,
+            accum_checksum=accum,
+            min_log_id_in_file=file.min_log_id,
+            min_log_ts_in_file=file.min_log_ts,
+            max_log_id=last_id,
+            max_checkpoint_ts=file.max_log_ts,
+            max_log_submit_ts=last_scn // 1000,
+            input_bytes=raw_length,
         )
-        kind = {"none": Compressor.NONE, "lz4": Compressor.LZ4}.get(self._compression.mode, Compressor.ZSTD_1_3_8)
-        return chunk(raw, kind, level=self._compression.level) or raw, len(raw), accum, count
+        seal_block(self._room()[:size], meta, offset=file.size)
+        self._pending += size
+        file.size += size
+        file.blocks += 1
+        file.input_bytes += raw_length
+        return count
+
+    def _frame(self, log: LogChunk, start: int) -> tuple[int, int, int, int]:
+        """Put the payload of the next block behind its meta in the buffer: its length, raw length, accum, groups."""
+        header = log.block_header if start == 0 else None
+        room = self._room()[BLOCK_META_SIZE:]
+        length, accum, count = palf_frame_groups(
+            room, log.data, log.start_lsn, log.table, self._pg.pack(), self._epoch, self._accum, header, start=start
+        )
+        last_scn = log.table[(start + count - 1) * GROUP_COLUMNS + 4]
+        packed = self._compression.apply(room[:length], last_scn)
+        if packed is None:
+            return length, length, accum, count
+        room[: len(packed)] = packed
+        return len(packed), length, accum, count
 
     async def flush(self) -> None:
         """Make everything that was added durable. On return ``cursor`` says up to where."""
@@ -188,16 +229,17 @@ class LogPacker:
         if self._pending and file is not None:
             self._fence()
             path = self._path(file.file_id)
-            data = bytes(self._pending)
+            data = memoryview(self._buffer)[self._first : self._first + self._pending]
+            appends = self._target.capabilities.append
             if file.durable == 0:
                 # A new file is created, never taken over: should another archiver race for the id, one of us fails.
-                await self._target.put(path, data, if_absent=True)
-            else:
+                await self._target.put(path, b"" if appends else data, if_absent=True)
+            if appends:
                 await self._target.append(path, file.durable, data)
-            file.durable += len(data)
-            self.output_bytes += len(data)
-            self._pending.clear()
-            if not self._target.capabilities.append:
+            file.durable += self._pending
+            self.output_bytes += self._pending
+            self._first, self._pending = file.durable % _PAGE, 0
+            if not appends:
                 await self.close_file()
         if self._pending_cursor is not None:
             self.cursor = self._pending_cursor
@@ -209,7 +251,7 @@ class LogPacker:
         assert not self._pending
         record = self._start.record(self._file.file_id, self._file, self._last_record)
         await self.write_record(record)
-        self._file = None
+        self._file, self._first = None, 0
 
     async def write_record(self, record: ArchiveIndexRecord) -> None:
         """Append an index record; its data file is closed and durable."""
@@ -246,6 +288,15 @@ class LogPacker:
             size = "gone" if found is None else f"of {found.size} bytes"
             raise TargetExists(f"{path}: the index file is {size}, it was of {self._index_bytes}", path=path)
 
+    def _room(self) -> memoryview:
+        """The buffer behind what is to be written."""
+        return memoryview(self._buffer)[self._first + self._pending :]
+
     def _path(self, file_id: int) -> str:
         layout = self._repository.layout
         return layout.archive_data(self._repository.tenant_id, self._round, self._pg, file_id)
+
+
+def _memory(size: int) -> mmap.mmap:
+    # Private: what mmap gives by default is shared, and gets no huge pages.
+    return mmap.mmap(-1, -(-size // _PAGE) * _PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -283,6 +283,7 @@ def log_entry_checksum(fields: tuple[int, ...]) -> int:
 
 
 def palf_frame_groups(
+    into: Buffer,
     buf: Buffer,
     lsn: int,
     groups: array[int],
@@ -293,10 +294,11 @@ def palf_frame_groups(
     *,
     start: int = 0,
     max_bytes: int = MAX_PAYLOAD,
-) -> tuple[bytes, int, int]:
+) -> tuple[int, int, int]:
     """Wrap groups into an archive payload: back-to-back ObLogEntries of type 401, one per group.
 
     Args:
+        into: where the payload goes, not overlapping ``buf``. What is behind the payload is left as it was.
         buf, lsn: the buffer that was walked and the LSN of its first byte.
         groups: ``PalfWalk.groups`` of that walk.
         pg_key: ``PGKey.pack()``, 16 bytes.
@@ -307,10 +309,11 @@ def palf_frame_groups(
         max_bytes: stop before the payload would grow beyond it; a single larger group is taken alone.
 
     Returns:
-        The payload, the running checksum after it, and how many groups it holds (0 when ``start`` is the end).
+        The payload's length, the running checksum after it, and how many groups it holds (0 when ``start`` is the end).
 
     Raises:
-        ValueError: arguments that do not fit each other. The groups are not verified again.
+        ValueError: arguments that do not fit each other, or a payload that does not fit ``into``. The groups are not
+            verified again.
     """
     view = memoryview(buf).cast("B")
     header = b"" if block_header is None else bytes(memoryview(block_header).cast("B"))
@@ -341,7 +344,11 @@ def palf_frame_groups(
         out += body
         accum = _chain(checksum, accum)
         count += 1
-    return bytes(out), accum, count
+    room = memoryview(into).cast("B")
+    if len(out) > len(room):
+        raise ValueError(f"{len(out)} bytes of entries do not fit into {len(room)}")
+    room[: len(out)] = out
+    return len(out), accum, count
 
 
 def palf_unframe(payload: Buffer, accum: int = 0) -> PalfFrames:

@@ -147,22 +147,23 @@ def build_block(meta: ArchiveBlockMeta, payload: Buffer, *, offset: int) -> byte
         payload: raw entries, or a chunk of them.
         offset: where the block will begin in its data file.
     """
-    total = BLOCK_META_SIZE + len(payload)
-    fixed = ArchiveBlockMeta(
-        meta.timestamp,
-        meta.clog_epoch_id,
-        meta.accum_checksum,
-        meta.min_log_id_in_file,
-        meta.min_log_ts_in_file,
-        meta.max_log_id,
-        meta.max_checkpoint_ts,
-        meta.max_log_submit_ts,
-        meta.input_bytes,
-        len(payload),
-        total,
-        ob_crc64(payload),
+    block = bytearray(block_size(len(payload)))
+    block[BLOCK_META_SIZE:-TAIL_SIZE] = payload
+    seal_block(memoryview(block), meta, offset=offset)
+    return bytes(block)
+
+
+def seal_block(block: memoryview, meta: ArchiveBlockMeta, *, offset: int) -> None:
+    """Write meta and tail around the payload that is in the buffer of a block already; see :func:`build_block`."""
+    payload = block[BLOCK_META_SIZE:-TAIL_SIZE]
+    sealed = replace(
+        meta,
+        output_bytes=len(payload),
+        total_length=BLOCK_META_SIZE + len(payload),
+        data_checksum=ob_crc64(payload),
     )
-    return b"".join((fixed.pack(), payload, _TAIL.pack(offset)))
+    block[:BLOCK_META_SIZE] = sealed.pack()
+    block[-TAIL_SIZE:] = _TAIL.pack(offset)
 
 
 def block_size(payload_length: int) -> int:

@@ -26,15 +26,14 @@ from mover.repository.archive_state import (
     stop_requested,
 )
 from mover.repository.rounds import RoundReader
+from mover.rootservice.archive_pace import HEARTBEAT_SECONDS, LISTING_SECONDS, Pace
 from mover.rootservice.lease import Lease
 from mover.rootservice.session import Session
 from mover.store.base import LogCursor, LogSource
 
 READ_SIZE = 1_900_000  # with its entry headers a chunk still fits one block
 FLUSH_SIZE = 16 << 20  # log that may wait in memory before it is written
-# How often the checkpoint is published, and a stop request looked for: at most where a request costs money, at least
-# where a small file costs an fsync.
-CHECKPOINT_SECONDS = 1.0
+PUBLISH_GAP = 0.1  # seconds between two checkpoints where publishing one costs an fsync and no request
 
 
 class Archiver:
@@ -52,7 +51,8 @@ class Archiver:
         self._packer = packer
         self._record = record
         self._cursor = cursor
-        self._published_at = float("-inf")
+        self._end_lsn = cursor.lsn  # of the log, when it was looked at last
+        self._published_at = self._listed_at = float("-inf")
 
     @classmethod
     async def resume(
@@ -91,6 +91,7 @@ class Archiver:
             last_record=newest,
             compression=Compression.parse(session.settings.compression),
             fence=lease.check,
+            buffer_size=buffer_size(session),
         )
         if tail.unrecorded is not None:
             found = tail.unrecorded
@@ -132,30 +133,37 @@ class Archiver:
         Returns the round as it is published then. Raises LogGapError after it marked the round INTERRUPTED,
         StateError when another archiver took over.
         """
-        clock, interval = self._session.clock, self._session.settings.flush_interval
+        clock = self._session.clock
         appends = self._session.repository.target.capabilities.append
-        publish_every = min(interval, CHECKPOINT_SECONDS) if appends else max(interval, CHECKPOINT_SECONDS)
-        looked_at, stopping = float("-inf"), False
+        interval = self._session.settings.flush_interval
+        pace = Pace(interval, appends=appends, buffer_size=buffer_size(self._session))
+        publish_gap = PUBLISH_GAP if appends else interval
+        asked_at, stopping = float("-inf"), False
         async with self._ended_by_gaps():
             while True:
                 leaving = stop.is_set()
-                turn, before = clock.monotonic(), self._cursor.lsn
-                if turn - looked_at >= CHECKPOINT_SECONDS:
-                    looked_at = turn
+                if clock.monotonic() - asked_at >= HEARTBEAT_SECONDS:
+                    asked_at = clock.monotonic()
                     stopping = await stop_requested(self._session.repository, self._round.round_id)
-                caught_up_us = await self._turn()
+                caught_up_us = await self._turn(None if leaving or stopping or until_caught_up else pace)
                 caught_up = caught_up_us is not None
                 done = leaving or (caught_up and (until_caught_up or stopping))
-                if done or clock.monotonic() - self._published_at >= publish_every:
-                    await self._publish(caught_up_us)
+                since = clock.monotonic() - self._published_at
+                if done or since >= (publish_gap if self._ahead else HEARTBEAT_SECONDS):
+                    await self._publish(caught_up_us, listed=done)
                 if stopping and caught_up:
                     await self._finish_round()
                 if done:
                     break
-                if caught_up or self._cursor.lsn == before:
-                    await self._pause(stop, interval - (clock.monotonic() - turn))
+                if self._cursor.lsn >= self._end_lsn:
+                    await self._pause(stop, pace.pause(clock.monotonic()))
         await self.close()
         return self._round
+
+    @property
+    def _ahead(self) -> bool:
+        """Is more durable than the checkpoint says?"""
+        return self._packer.cursor is not None and self._packer.cursor.lsn > self._record.checkpoint_lsn
 
     @asynccontextmanager
     async def _ended_by_gaps(self) -> AsyncIterator[None]:
@@ -187,11 +195,11 @@ class Archiver:
             while self._cursor.lsn < lsn and not await give_up():
                 before = self._cursor.lsn
                 await self._turn()
-                if clock.monotonic() - self._published_at >= CHECKPOINT_SECONDS:
+                if clock.monotonic() - self._published_at >= HEARTBEAT_SECONDS:
                     await self._publish(None)
                 if self._cursor.lsn == before:
                     await clock.sleep(0.05)
-            await self._publish(None)
+            await self._publish(None, listed=True)
 
     async def interrupt(self, exc: LogGapError) -> None:
         """Mark the round INTERRUPTED and record which log is missing."""
@@ -201,7 +209,7 @@ class Archiver:
         from_lsn, until_lsn = exc.where.get("from_lsn", self._cursor.lsn), exc.where.get("until_lsn", 0)
         reason = f"log [{from_lsn}, {until_lsn}) was recycled by the engine before it was archived"
         gap = LogGap(from_lsn, until_lsn, self._record.checkpoint_scn, self._session.clock.now_us(), reason)
-        await self._publish(None)
+        await self._publish(None, listed=True)
         gap = dataclasses.replace(gap, from_scn=self._record.checkpoint_scn)
         self._record = dataclasses.replace(self._record, gap=gap, holder="")
         await publish_record(self._session.repository, self._record)
@@ -210,10 +218,14 @@ class Archiver:
         exc.code = OB_LOG_ARCHIVE_INTERRUPTED
         exc.hint = "`mover archivelog stop`, then `start` begins a new round; take a new backup in it"
 
-    async def _turn(self) -> int | None:
-        """Read what is committed, make it durable. Returns the moment it began when nothing is left, else None."""
+    async def _turn(self, pace: Pace | None = None) -> int | None:
+        """Read what is committed and, when ``pace`` says so, make it durable; without one always.
+
+        Returns the moment it began when everything committed then is durable, else None.
+        """
         now_us = self._session.clock.now_us()
         end_lsn, _ = await self._log.end()
+        looked = self._session.clock.monotonic()
         if end_lsn < self._cursor.lsn:
             raise SourceError(
                 f"the log of the store ends at LSN {end_lsn}, but round {self._round.round_id} has it up to"
@@ -221,19 +233,28 @@ class Archiver:
                 hint="the store was replaced or restored: `mover archivelog stop`, `start`, then take a new backup",
                 lsn=end_lsn,
             )
-        while self._cursor.lsn < end_lsn and self._packer.pending < FLUSH_SIZE:
-            found = await self._log.read(self._cursor, READ_SIZE)
-            if found is None:
+        found, self._end_lsn = end_lsn - self._cursor.lsn, end_lsn
+        while self._cursor.lsn < end_lsn and not self._packer.full:
+            chunk = await self._log.read(self._cursor, READ_SIZE)
+            if chunk is None:
                 break
-            await self._packer.add(found, now_us)
-            self._cursor = found.next
-        self._lease.check()
-        await self._packer.flush()
-        await self._log.release(self._cursor.lsn)
-        return now_us if self._cursor.lsn >= end_lsn else None
+            await self._packer.add(chunk, now_us)
+            self._cursor = chunk.next
+        waiting = self._packer.pending
+        due = pace is None or pace.looked(looked, found, waiting)
+        if due or self._packer.full:
+            self._lease.check()
+            await self._packer.flush()
+            await self._log.release(self._cursor.lsn)
+            if pace is not None and waiting:
+                pace.flushed(waiting)
+        return now_us if self._cursor.lsn >= end_lsn and not self._packer.pending else None
 
-    async def _publish(self, caught_up_us: int | None) -> None:
-        """Publish the checkpoint of what is durable, after proving that we are still the archiver."""
+    async def _publish(self, caught_up_us: int | None, *, listed: bool = False) -> None:
+        """Publish the checkpoint of what is durable, after proving that we are still the archiver.
+
+        The info files follow it when they have not for a while, or with ``listed``.
+        """
         session, cursor = self._session, self._packer.cursor or self._cursor
         current = await load_record(session.repository, self._round.round_id)
         ours = current is None or current.epoch < self._lease.epoch or current.holder in {"", self._lease.holder}
@@ -255,12 +276,14 @@ class Archiver:
         )
         self._packer.input_bytes = self._packer.output_bytes = 0
         await publish_record(session.repository, self._record)
+        now = session.clock.monotonic()
         checkpoint = max(self._round.checkpoint_ts, self._record.checkpoint_scn // 1000)
-        if checkpoint != self._round.checkpoint_ts:
+        if checkpoint != self._round.checkpoint_ts and (listed or now - self._listed_at >= LISTING_SECONDS):
             self._round = dataclasses.replace(self._round, checkpoint_ts=checkpoint)
             await publish_round(session.repository, self._round)
-        self._published_at = session.clock.monotonic()
-        end_lsn, _ = await self._log.end()
+            self._listed_at = now
+        self._published_at = now
+        end_lsn = self._end_lsn
         lag = 0.0 if end_lsn <= cursor.lsn else (now_us - self._record.caught_up_us) / 1e6
         session.emit(
             ArchiveProgress(
@@ -277,6 +300,7 @@ class Archiver:
 
     async def _finish_round(self) -> None:
         self._lease.check()
+        await self._packer.flush()
         await self._packer.close_file()
         for status in (ArchiveStatus.STOPPING, ArchiveStatus.STOP):
             self._round = dataclasses.replace(self._round, status=status)
@@ -292,6 +316,11 @@ class Archiver:
             sleeping.cancel()
             stopped.cancel()
             await asyncio.gather(sleeping, stopped, return_exceptions=True)
+
+
+def buffer_size(session: Session) -> int:
+    """Bytes of log that an archiver gathers: with what it reads into, well inside of ``--memory``."""
+    return min(FLUSH_SIZE, session.settings.memory // 4)
 
 
 def round_start_of(record: ArchiveIndexRecord) -> RoundStart:

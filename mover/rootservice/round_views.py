@@ -32,7 +32,8 @@ class RoundView:
             "tenant_id": self.tenant_id,
             "status": self.status,
             "min_first_time": iso_from_us(self.info.start_ts),
-            "max_next_time": iso_from_us(self.info.checkpoint_ts),
+            # The info files follow the record.
+            "max_next_time": iso_from_us(max(self.info.checkpoint_ts, record.checkpoint_scn // 1000 if record else 0)),
             "checkpoint_scn": record.checkpoint_scn if record else self.info.checkpoint_ts * 1000,
             "checkpoint_lsn": record.checkpoint_lsn if record else 0,
             "lag_seconds": self.lag_seconds,

@@ -7,7 +7,7 @@ seekdb has one (its log stream).
 from __future__ import annotations
 
 from array import array
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -159,12 +159,17 @@ class LogCursor:
     scn: int | None = None  # max SCN of that group
 
 
+def _nothing_lent() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class LogChunk:
     """Whole PALF groups of one log file, walked and verified.
 
-    ``data`` holds the bytes [start_lsn, end_lsn). ``block_header`` is the 48-byte LogBlockHeader of the log file
-    when start_lsn is the first LSN of that file, else None. ``next`` continues the chain.
+    ``data`` holds the bytes [start_lsn, end_lsn), in memory of the source's until the receiver calls ``release``.
+    ``block_header`` is the 48-byte LogBlockHeader of the log file when start_lsn is the first LSN of that file, else
+    None. ``next`` continues the chain.
     """
 
     start_lsn: int
@@ -178,6 +183,7 @@ class LogChunk:
     max_scn: int
     table: array[int]  # PalfWalk.groups of this very data: what framing needs
     next: LogCursor
+    release: Callable[[], None] = field(default=_nothing_lent, compare=False, repr=False)
 
 
 class LogSource(Protocol):

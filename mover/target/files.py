@@ -16,13 +16,14 @@ from typing import TypeVar
 from mover.errors import TargetError
 from mover.target.base import Buffer, Capabilities, Leftover, ObjectInfo
 from mover.target.calls import Call, Calls
+from mover.target.file_append import append_to
 from mover.target.file_reader import FileReader, end_of_range, read_range
 from mover.target.file_writer import FileWriter
 from mover.target.handles import FileHandle, HandleClosed, Recent
 from mover.target.mount import Root
 from mover.target.paths import check_path, check_prefix, finished_name, is_temporary
 from mover.target.threads import Threads
-from mover.target.tree import Tree, write_all
+from mover.target.tree import Tree
 
 T = TypeVar("T")
 _KEPT_OPEN = 64  # files that are read in ranges, and as many that are appended to
@@ -101,7 +102,7 @@ class FileTarget:
                     lambda: tree.fresh(lambda: tree.open_append(path, create=offset == 0)), "append to", path
                 )
                 handle = self._appended.keep(path, FileHandle(fd))
-            if await self._calls.run(partial(_append, tree, handle, path, offset, data, fresh), "append to", path):
+            if await self._calls.run(partial(append_to, tree, handle, path, offset, data, fresh), "append to", path):
                 return
             # The file behind the handle was deleted or replaced, or its handle made room for others.
             self._appended.forget(path, handle)
@@ -234,31 +235,6 @@ class FileTarget:
             self._threads.submit(file.close)
         except RuntimeError:  # a stream that was left open when the destination was closed
             file.close()
-
-
-def _append(tree: Tree, handle: FileHandle, path: str, offset: int, data: Buffer, fresh: bool) -> bool:
-    """False when the handle no longer is the file of this name: take a fresh one."""
-    tree.root.check()
-    try:
-        with handle.turn, handle.use() as fd:
-            found = os.fstat(fd)
-            if not tree.leads_to(path, found):
-                return False
-            if found.st_size < offset:
-                message = f"{path!r} ends at {found.st_size}, before the offset {offset} that is appended at"
-                hint = "published bytes are missing at the destination; validate it before going on"
-                raise TargetError(message, hint=hint, path=path, offset=offset)
-            if found.st_size > offset:
-                os.ftruncate(fd, offset)
-            write_all(fd, data, offset)
-            os.fdatasync(fd)
-    except HandleClosed:
-        return False
-    except OSError as error:
-        if fresh or error.errno != errno.ESTALE:
-            raise
-        return False
-    return True
 
 
 def _fill(tree: Tree, reader: FileReader, path: str, start: int, buffer: memoryview, fresh: bool) -> bool:

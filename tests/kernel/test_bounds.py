@@ -54,7 +54,7 @@ def _samples() -> dict[str, bytes]:
     for n in range(4):
         log.group([(n + 1, bytes([n + 1]) * 90), (n + 1, b"z" * 600)])
     walk = PURE.palf_walk(bytes(log.data), 0)
-    payload = PURE.palf_frame_groups(bytes(log.data), 0, walk.groups, bytes(16), 1, 0, bytes(48))[0]
+    payload = PURE.framed(bytes(log.data), 0, walk.groups, bytes(16), 1, 0, bytes(48))[0]
     macro = struct.pack("<IHHQqq12iq", 100, 2, 1007, 1, 2, 3, *range(12), 4) + b"rows" * 100
     macro = struct.pack("<iiiiiI", 24, 1, 1001, 1, len(macro), PURE.ob_crc64(macro)) + macro
     text = b"mover " * 300

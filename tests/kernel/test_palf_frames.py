@@ -59,7 +59,7 @@ def some_log(groups: int = 3, size: int = 50, lsn: int = 4096) -> LogWriter:
 
 def framed(writer: LogWriter, **kwargs):
     walk = same("palf_walk", bytes(writer.data), writer.lsn)
-    return same("palf_frame_groups", bytes(writer.data), writer.lsn, walk.groups, KEY.pack(), 9, 0, **kwargs)
+    return same("framed", bytes(writer.data), writer.lsn, walk.groups, KEY.pack(), 9, 0, **kwargs)
 
 
 def test_an_entry_field_by_field():
@@ -90,7 +90,7 @@ def test_round_trip(groups, size, with_header, epoch, accum):
     data = bytes(writer.data)
     walk = same("palf_walk", data, writer.lsn)
     header = bytes(range(48)) if with_header else None
-    payload, after, count = same("palf_frame_groups", data, writer.lsn, walk.groups, KEY.pack(), epoch, accum, header)
+    payload, after, count = same("framed", data, writer.lsn, walk.groups, KEY.pack(), epoch, accum, header)
     frames = same("palf_unframe", payload, accum)
     assert (frames.pg_key, frames.entry_count, frames.accum) == (KEY.pack(), groups, after)
     assert count == groups
@@ -115,7 +115,7 @@ def test_batches_by_size():
     walk = same("palf_walk", bytes(writer.data), writer.lsn)
     while at < walk.group_count:
         piece, accum, taken = same(
-            "palf_frame_groups",
+            "framed",
             bytes(writer.data),
             writer.lsn,
             walk.groups,
@@ -152,7 +152,25 @@ def test_batches_by_size():
 def test_arguments_that_do_not_fit(wrong):
     good = {"buf": bytes(100), "lsn": 0, "groups": array("Q", [0, 100, 1, 1, 1, 1, 1]), "pg_key": bytes(16)}
     good |= {"epoch": 1, "accum": 0}
-    assert isinstance(same("palf_frame_groups", **(good | wrong)), ValueError)
+    assert isinstance(same("framed", **(good | wrong)), ValueError)
+
+
+@given(st.integers(0, 700))
+def test_a_payload_that_does_not_fit_is_refused_before_anything_is_written(room):
+    writer = some_log(2, lsn=0)
+    walk = same("palf_walk", bytes(writer.data), 0)
+    need = len(framed(writer)[0])
+    for twin in TWINS.values():
+        into = bytearray(room)
+        args = (into, bytes(writer.data), 0, walk.groups, KEY.pack(), 9, 0)
+        if room >= need:
+            assert twin.palf_frame_groups(*args)[0] == need
+            continue
+        with pytest.raises(ValueError, match=f"{need} bytes of entries do not fit into {room}"):
+            twin.palf_frame_groups(*args)
+        assert into == bytes(room)
+    with pytest.raises((TypeError, BufferError)):
+        TWINS["pure"].palf_frame_groups(bytes(need), *args[1:])
 
 
 @given(st.data())
@@ -184,7 +202,7 @@ def test_entries_of_two_groups_of_partitions():
     walk = same("palf_walk", bytes(writer.data), writer.lsn)
     other = PGKey.of_log_stream(1, 2)
     args = (bytes(writer.data), writer.lsn, walk.groups)
-    mixed = PURE.palf_frame_groups(*args, KEY.pack(), 9, 0)[0] + PURE.palf_frame_groups(*args, other.pack(), 9, 0)[0]
+    mixed = PURE.framed(*args, KEY.pack(), 9, 0)[0] + PURE.framed(*args, other.pack(), 9, 0)[0]
     assert "another PG" in str(same("palf_unframe", mixed))
 
 

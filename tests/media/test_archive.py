@@ -129,7 +129,9 @@ def test_the_kernel_frames_the_same_entries() -> None:
     walk = palf_walk(data, 0)
     assert walk.group_count == 4
     header = palf_block_header_build(PalfBlockHeader(0, 0, scn, 2**64 - 1, 0))
-    raw, accum, count = palf_frame_groups(data, 0, walk.groups, made.PG.pack(), 3, 0, header)
+    room = bytearray(2 * len(data) + 1000)
+    length, accum, count = palf_frame_groups(room, data, 0, walk.groups, made.PG.pack(), 3, 0, header)
+    raw = bytes(room[:length])
     assert count == 4
     entries = list(iter_log_entries(raw))
     groups = [parse_palf_group(entry.body) for entry in entries]

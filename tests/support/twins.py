@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from functools import partial
 from types import SimpleNamespace
 
 from mover.errors import MoverError
@@ -19,7 +20,17 @@ _NAMES = {
 
 def _load(pattern: str) -> SimpleNamespace:
     modules = {name: importlib.import_module(pattern.format(name)) for name in _NAMES}
-    return SimpleNamespace(**{f: getattr(modules[name], f) for name, functions in _NAMES.items() for f in functions})
+    twin = SimpleNamespace(**{f: getattr(modules[name], f) for name, functions in _NAMES.items() for f in functions})
+    twin.framed = partial(_framed, twin.palf_frame_groups)
+    return twin
+
+
+def _framed(frame, buf, lsn, groups, *args, **kwargs):
+    """``palf_frame_groups`` into memory of its own: the payload instead of its length."""
+    room = bytearray(b"\xa5" * (len(buf) + 32 * len(groups) + 64))
+    length, accum, count = frame(room, buf, lsn, groups, *args, **kwargs)
+    assert room[length:] == b"\xa5" * (len(room) - length), "written behind the payload"
+    return bytes(room[:length]), accum, count
 
 
 PURE = _load("mover.kernel._{}_py")

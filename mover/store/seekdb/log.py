@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mover.errors import FormatError, IntegrityError, LogGapError, SourceError
-from mover.kernel import PalfStop, palf_block_header_parse, palf_walk
+from mover.errors import IntegrityError, SourceError
+from mover.kernel import PalfStop, PalfWalk, palf_walk
 from mover.kernel.palf import BLOCK_HEADER, PALF_FILE_BYTES, PALF_FILE_HEADER
 from mover.store.base import LogChunk, LogCursor
 from mover.store.seekdb.catalog import Catalog
 from mover.store.seekdb.hold import LogHold
+from mover.store.seekdb.log_reader import LentLog, LogReader
 from mover.store.seekdb.paths import StorePaths
 
 # A group that the engine calls committed may be invisible for a moment to a reader beside its direct I/O.
@@ -50,6 +51,7 @@ class SeekdbLog:
         self._paths = paths
         self._catalog = catalog
         self._hold = LogHold(paths.palf_log, hold_roots(paths), holder)
+        self._reader = LogReader(self._hold, paths.palf_log)
         self._end: tuple[int, int] | None = None
 
     @classmethod
@@ -97,8 +99,10 @@ class SeekdbLog:
         await asyncio.to_thread(self._hold.hold, lsn)
 
     async def release(self, lsn: int) -> None:
-        """See :class:`mover.store.base.LogSource`. Idempotent."""
-        await asyncio.to_thread(self._hold.release, lsn)
+        """See :class:`mover.store.base.LogSource`. Idempotent; whole files count."""
+        held = self._hold.from_lsn
+        if held is not None and lsn // PALF_FILE_BYTES > held // PALF_FILE_BYTES:
+            await asyncio.to_thread(self._hold.release, lsn)
 
     async def read(self, cursor: LogCursor, limit: int) -> LogChunk | None:
         """See :class:`mover.store.base.LogSource`. A chunk never reaches into the next file.
@@ -121,36 +125,33 @@ class SeekdbLog:
             return None
         file_id = cursor.lsn // PALF_FILE_BYTES
         stop_lsn = min(end, (file_id + 1) * PALF_FILE_BYTES)
-        next_id = None if cursor.log_id is None else cursor.log_id + 1
         length = limit
         attempt = 0
         while True:
             until = min(stop_lsn, cursor.lsn + length)
-            data, header = await asyncio.to_thread(self._read_range, cursor.lsn, until, attempt > 0)
-            # Walking in the thread too: the kernel releases the GIL, the pure twin at least lets the loop breathe.
-            walk = await asyncio.to_thread(
-                palf_walk, data, cursor.lsn, accum=cursor.accum, log_id=next_id, until_lsn=end
-            )
+            lent, header, walk = await asyncio.to_thread(self._read_and_walk, cursor, until, end, attempt > 0)
             if walk.group_count:
                 break
+            lent.release()
             if until < stop_lsn and length < _GROUP_CEILING and walk.stop is PalfStop.TORN:
                 length = min(length * 2, _GROUP_CEILING)
                 continue
             attempt += 1
             if attempt == _TORN_ATTEMPTS:
+                path = self._reader.where(file_id)
                 raise IntegrityError(
-                    f"log below the committed end {end} is not valid at lsn {cursor.lsn} in {self._where(file_id)}:"
+                    f"log below the committed end {end} is not valid at lsn {cursor.lsn} in {path}:"
                     f" {walk.reason or walk.stop.name.lower()}",
                     hint="the log file is damaged, or belongs to another history than what was read before",
                     lsn=cursor.lsn,
                     offset=PALF_FILE_HEADER + cursor.lsn % PALF_FILE_BYTES,
-                    path=str(self._where(file_id)),
+                    path=str(path),
                 )
             await asyncio.sleep(_TORN_SECONDS * attempt)
         return LogChunk(
             start_lsn=cursor.lsn,
             end_lsn=walk.end_lsn,
-            data=memoryview(data)[: walk.end],
+            data=lent.data[: walk.end],
             block_header=header,
             groups=walk.group_count,
             first_log_id=walk.first_log_id,
@@ -159,59 +160,25 @@ class SeekdbLog:
             max_scn=walk.max_scn,
             table=walk.groups,
             next=LogCursor(walk.end_lsn, walk.last_log_id, walk.accum, walk.max_scn),
+            release=lent.release,
         )
 
     async def aclose(self, *, keep_hold: bool) -> None:
         """Stop holding, or with ``keep_hold`` leave the links for the next run. Idempotent."""
-        await asyncio.shield(asyncio.to_thread(self._hold.close, keep=keep_hold))
 
-    def _where(self, file_id: int) -> Path:
-        return self._hold.path_of(file_id) or self._paths.palf_log / str(file_id)
+        def close() -> None:
+            self._reader.close()
+            self._hold.close(keep=keep_hold)
 
-    def _read_range(self, lsn: int, until: int, uncached: bool) -> tuple[bytearray, bytes | None]:
-        """Bytes [lsn, until) of one file, and its block header when ``lsn`` is the file's first."""
-        file_id, inside = divmod(lsn, PALF_FILE_BYTES)
-        fd = self._open_file(file_id, lsn)
-        try:
-            if uncached:
-                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            header = None
-            if inside == 0:
-                header = os.pread(fd, BLOCK_HEADER.size, 0)
-                self._check_header(header, file_id)
-            return read_exactly(fd, PALF_FILE_HEADER + inside, until - lsn), header
-        finally:
-            os.close(fd)
+        await asyncio.shield(asyncio.to_thread(close))
 
-    def _open_file(self, file_id: int, lsn: int) -> int:
-        for _ in range(3):
-            path = self._hold.path_of(file_id)
-            if path is None:
-                break
-            try:
-                return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue  # recycled between the look and the open; the hold may have it
-        later = [number for number in self._hold.files() if number > file_id]
-        until = later[0] * PALF_FILE_BYTES if later else (file_id + 1) * PALF_FILE_BYTES
-        raise LogGapError(
-            f"log [{lsn}, {until}) was recycled by the engine before it was read",
-            hint="the archive has a hole there: begin a new round, then take a new full backup",
-            from_lsn=lsn,
-            until_lsn=until,
-            path=str(self._paths.palf_log / str(file_id)),
-        )
-
-    def _check_header(self, header: bytes, file_id: int) -> None:
-        try:
-            found = palf_block_header_parse(header)
-        except FormatError as error:
-            raise FormatError(f"{self._where(file_id)}: {error.message}", path=str(self._where(file_id))) from None
-        if found.block_id != file_id or found.min_lsn != file_id * PALF_FILE_BYTES:
-            raise FormatError(
-                f"log file {self._where(file_id)} says it is block {found.block_id} from lsn {found.min_lsn}",
-                path=str(self._where(file_id)),
-            )
+    def _read_and_walk(
+        self, cursor: LogCursor, until: int, end: int, again: bool
+    ) -> tuple[LentLog, bytes | None, PalfWalk]:
+        """In a thread: the kernel releases the GIL, the pure twin at least lets the loop breathe."""
+        lent, header = self._reader.read(cursor.lsn, until, again=again)
+        next_id = None if cursor.log_id is None else cursor.log_id + 1
+        return lent, header, palf_walk(lent.data, cursor.lsn, accum=cursor.accum, log_id=next_id, until_lsn=end)
 
 
 def hold_roots(paths: StorePaths) -> Sequence[Path]:
