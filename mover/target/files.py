@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import TypeVar
@@ -72,9 +73,13 @@ class FileTarget:
         # A copy unless it is immutable: when this is cancelled the thread goes on, and the caller may reuse the buffer.
         content = data if isinstance(data, bytes) else bytes(data)
         self._forget(path)
-        return await self._calls.run(
-            lambda: tree.fresh(lambda: tree.write_small(path, content, if_absent=if_absent)), "write", path
-        )
+        unwanted = threading.Event()
+        write = partial(tree.write_small, path, content, unwanted, if_absent=if_absent)
+        try:
+            return await self._calls.run(lambda: tree.fresh(write), "write", path)
+        except BaseException:
+            unwanted.set()  # whoever was cancelled clears away what it wrote: nothing may appear behind that
+            raise
 
     async def create(self, path: str) -> FileWriter:
         writer = FileWriter(self._opened(), self._calls, check_path(path))

@@ -11,10 +11,12 @@ import errno
 import os
 import re
 import stat
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
 from mover.target.base import Buffer, ObjectInfo
+from mover.target.handles import HandleClosed
 from mover.target.mount import Root
 from mover.target.paths import is_temporary, temporary_name
 
@@ -99,14 +101,19 @@ class Tree:
             return None
         return found if os.path.samestat(found, opened) else None
 
-    def write_small(self, path: str, data: Buffer, *, if_absent: bool) -> ObjectInfo:
-        """The whole of a small file: temporary name, fsync, publish, fsync of the directory."""
+    def write_small(self, path: str, data: Buffer, unwanted: threading.Event, *, if_absent: bool) -> ObjectInfo:
+        """The whole of a small file: temporary name, fsync, publish, fsync of the directory.
+
+        Raises HandleClosed, and publishes nothing, once it is ``unwanted``.
+        """
         temporary = temporary_name(path)
         fd = self.open_new(temporary)
         try:
             write_all(fd, data, 0)
             os.fsync(fd)
             self.root.check()  # a mount lost while writing must not be published into
+            if unwanted.is_set():
+                raise HandleClosed
             if if_absent:
                 self.publish_new(fd, temporary, path)
             else:

@@ -312,31 +312,6 @@ async def test_a_hung_file_system_ends_in_an_error_and_never_blocks_cancel(tmp_p
         await target.aclose()
 
 
-async def test_a_cancelled_put_publishes_what_was_given(target, monkeypatch):
-    """Its thread goes on after the cancel, while the caller reuses the buffer."""
-    reached, release = threading.Event(), threading.Event()
-    real = tree.write_all
-
-    def slow(fd, data, offset):
-        reached.set()
-        release.wait(20)
-        real(fd, data, offset)
-
-    monkeypatch.setattr(tree, "write_all", slow)
-    buffer = bytearray(b"right" * 1000)
-    task = asyncio.create_task(target.put("f", buffer))
-    await asyncio.to_thread(reached.wait, 20)
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
-    buffer[:] = b"wrong" * 1000
-    release.set()
-    deadline = time.monotonic() + 20
-    while await target.stat("f") is None:
-        assert time.monotonic() < deadline
-    assert await target.get("f") == b"right" * 1000
-
-
 @pytest.mark.parametrize("why", ["no renameat2", "no renameat2, reply to link lost"])
 async def test_publishing_without_renameat2(target, monkeypatch, why):
     """As on NFS: link and unlink, and a link that says EEXIST although it was our own."""
@@ -509,3 +484,26 @@ async def test_kill_9_at_every_step_publishes_nothing_partial(tmp_path):
         subprocess.run(["rm", "-rf", where], check=True)
     else:
         pytest.fail("the steps never ended")
+
+
+async def test_a_put_that_was_cancelled_publishes_nothing_any_more(target, monkeypatch):
+    """Its thread goes on; whoever cancelled it may have cleared away already what there was."""
+    begun, may_go_on, sync = threading.Event(), threading.Event(), os.fsync
+
+    def slow(fd):
+        begun.set()
+        may_go_on.wait(20)
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    task = asyncio.create_task(target.put("f", b"late"))
+    await asyncio.to_thread(begun.wait, 20)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(os.listdir(target.path)) == 1
+    may_go_on.set()
+    deadline = time.monotonic() + 20
+    while os.listdir(target.path):
+        assert time.monotonic() < deadline, os.listdir(target.path)
+        await asyncio.sleep(0.01)
