@@ -34,7 +34,9 @@ class Rounds:
         site, load, rng = self.site, self.load, self.rng
         before = dict(load.committed)
         await self.ledger.sample()
-        backup = asyncio.create_task(site.mover.ok("backup", "full" if number % 2 else "incremental"))
+        # Every third one by several processes.
+        options = ("--processes", "2") if number % 3 == 2 else ()
+        backup = asyncio.create_task(site.mover.ok("backup", "full" if number % 2 else "incremental", *options))
         try:
             await load.until(rng.randint(1, 60))
             await minor_freeze(site.options)
