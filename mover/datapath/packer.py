@@ -78,8 +78,9 @@ class MacroFiles:
         Returns the sub number of its file and its offset there. Returns when the destination has room for another.
         Raises what the destination raises, also for what was appended before.
         """
-        async with self._turn:
-            try:
+        kept = False
+        try:
+            async with self._turn:
                 if self._file is not None and self._file.frames + frames > self.blocks_per_file:
                     await self._close()
                 self._raise_failed()
@@ -89,17 +90,19 @@ class MacroFiles:
                     self._sub += self._stride
                 file = self._file
                 await settled(self._threads, file.digest.update, part.data)
-            except BaseException:
+                offset = file.size
+                file.size += part.filled
+                file.frames += frames
+                self.bytes_written += part.filled
+                before, file.last = file.last, part
+                kept = True
+                if before is not None:
+                    await file.writer.write(before)
+                return file.sub, offset
+        finally:
+            # Also when it is cancelled while others have their turn.
+            if not kept:
                 part.release()
-                raise
-            offset = file.size
-            file.size += part.filled
-            file.frames += frames
-            self.bytes_written += part.filled
-            before, file.last = file.last, part
-            if before is not None:
-                await file.writer.write(before)
-            return file.sub, offset
 
     async def finish(self) -> None:
         """Publish what is not published yet."""
