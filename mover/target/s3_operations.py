@@ -148,7 +148,8 @@ def make_request(operation: Operation, parameters: Mapping[str, Any], body: memo
     if operation.document is not None:
         body = memoryview(operation.document(parameters))
     encoded = sorted((quote(name, safe="-_.~"), quote(value, safe="-_.~")) for name, value in query)
-    text = "&".join(f"{name}={value}" for name, value in encoded)
+    # Without "=" where there is no value: the old signature knows subresources by their bare names.
+    text = "&".join(f"{name}={value}" if value else name for name, value in encoded)
     return Request(operation.method, key, text, headers, memoryview(b"") if body is None else body)
 
 

@@ -44,7 +44,6 @@ class FaultProxy:
         self.seen: list[str] = []  # "METHOD raw-path" of every request
         self.expected_continue = 0
         self.faults: list[Fault] = []
-        self.ignored: set[str] = set()  # request headers that do not get through, in lower case
         self._released = asyncio.Event()
 
     def fault(self, kind, method="PUT", where="", times=1):
@@ -99,8 +98,6 @@ class FaultProxy:
             body = bytes([body[0] ^ 1]) + body[1:]
         # The Host header is part of the signature and goes on as it came.
         headers = CIMultiDict((name, value) for name, value in request.headers.items() if name.lower() not in _HOP)
-        for name in self.ignored:
-            headers.pop(name, None)
         url = URL(self.backend + request.raw_path, encoded=True)
         async with self._session.request(
             request.method, url, headers=headers, data=io.BytesIO(body) if body else None, allow_redirects=False

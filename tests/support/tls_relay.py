@@ -1,0 +1,56 @@
+"""TLS in front of a plain server, with a certificate that was made for it.
+
+``async with TlsRelay(directory, backend) as relay:`` gives ``relay.endpoint`` and ``relay.certificate``, the file that
+makes a client trust it.
+"""
+
+import asyncio
+import ssl
+import subprocess
+from urllib.parse import urlsplit
+
+
+class TlsRelay:
+    def __init__(self, directory, backend):
+        self.certificate = directory / "certificate.pem"
+        key = directory / "key.pem"
+        subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+        files = ["-keyout", str(key), "-out", str(self.certificate)]
+        curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+        command = ["openssl", "req", "-x509", "-nodes", "-days", "2", *curve, *subject, *files]
+        subprocess.run(command, check=True, capture_output=True)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(self.certificate, key)
+        self._backend = urlsplit(backend)
+        self._tasks = set()
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._context)
+        self.endpoint = f"https://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_):
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _accept(self, reader, writer):
+        task = asyncio.current_task()
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        behind, to = await asyncio.open_connection(self._backend.hostname, self._backend.port)
+        try:
+            await asyncio.gather(_pass_on(reader, to), _pass_on(behind, writer))
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            for each in (to, writer):
+                each.transport.abort()
+
+
+async def _pass_on(reader, writer):
+    while data := await reader.read(1 << 18):
+        writer.write(data)
+        await writer.drain()
+    writer.transport.abort()
