@@ -30,9 +30,10 @@ MODULES = {
     "macroblock": [],
     "pack": ["zstd", "lz4", "pthread"],
     "palf": [],
+    "read": [],
     "unpack": ["zstd", "lz4", "pthread"],
 }
-C_SOURCES = {"checksum": ["xxh3_avx2.c"], "unpack": ["xxh3_avx2.c"]}
+C_SOURCES = {"checksum": ["xxh3_avx2.c"], "read": ["xxh3_avx2.c"], "unpack": ["xxh3_avx2.c"]}
 # Headers, and the Debian packages that have them.
 PACKAGES = {
     "Python.h": "python3-dev",
@@ -100,7 +101,7 @@ def extensions() -> list[Extension]:
             libraries=libraries,
             define_macros=macros,
             extra_compile_args=flags,
-            depends=[str(path) for path in sorted(SOURCES.glob("*.[hp]*")) if path.suffix in (".h", ".pxd")],
+            depends=[str(path) for path in sorted(SOURCES.glob("*.[hp]*")) if path.suffix in (".h", ".pxd", ".pxi")],
         )
         for name, libraries in MODULES.items()
     ]

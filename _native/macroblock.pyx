@@ -3,37 +3,12 @@
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t
 
-from crc32c cimport mover_crc32c, mover_crc_setup
-from macro_check cimport (
-    BAD_CHECKSUM,
-    BAD_HEADER,
-    BAD_MAGIC,
-    BAD_SIZE,
-    BAD_SSTABLE,
-    COMMON_HEADER,
-    COMMON_MAGIC,
-    COMPRESSOR_NONE,
-    SMALL_SSTABLE,
-    TOO_SHORT,
-    UNSUMMED,
-    UNUSED,
-    VALID,
-    Macro,
-    MacroVerdict,
-    check_headers,
-)
+from crc32c cimport mover_crc_setup
+from macro_check cimport Macro, MacroVerdict
 
-from mover.kernel.macroblock import MacroHeader
+include "macro_header.pxi"
 
 mover_crc_setup()
-
-
-cdef MacroVerdict check(const uint8_t *block, size_t size, Macro *out) noexcept nogil:
-    cdef MacroVerdict verdict = check_headers(block, size, out)
-    if verdict != UNSUMMED:
-        return verdict
-    out.actual = mover_crc32c(0, block + COMMON_HEADER, <size_t>out.payload_size)
-    return VALID if out.actual == out.payload_checksum else BAD_CHECKSUM
 
 
 def macroblock_check(block):
@@ -48,38 +23,7 @@ def macroblock_check(block):
         m.tablet_id = 0
         m.logical_version = m.data_seq = m.data_checksum = 0
         with nogil:
-            verdict = check(<const uint8_t *>view.buf, <size_t>size, &m)
+            verdict = check_macro(<const uint8_t *>view.buf, <size_t>size, &m)
     finally:
         PyBuffer_Release(&view)
-    if verdict == UNUSED:
-        return MacroHeader(0, 0, 0, 0, 0, 0, 0, 0, True, "")
-    if verdict == TOO_SHORT:
-        reason = f"{size} bytes are too short for a macroblock header"
-        return MacroHeader(0, 0, 0, 0, 0, 0, 0, 0, False, reason)
-    if verdict == BAD_MAGIC:
-        return MacroHeader(0, 0, 0, 0, 0, 0, 0, 0, False, f"header magic is {m.magic}, not {COMMON_MAGIC}")
-    if verdict == BAD_HEADER:
-        reason = f"header size {m.header_size}, version {m.version}, type {m.kind}"
-        return MacroHeader(0, 0, 0, 0, 0, 0, 0, 0, False, reason)
-    reason = ""
-    if verdict == BAD_SIZE:
-        reason = f"payload size {m.payload_size} does not fit the block"
-    elif verdict == SMALL_SSTABLE:
-        reason = f"payload size {m.payload_size} is too small for an sstable header"
-    elif verdict == BAD_SSTABLE:
-        reason = f"sstable header magic {m.sstable_magic}, version {m.sstable_version}"
-    elif verdict == BAD_CHECKSUM:
-        reason = f"payload checksum is {m.actual:#010x}, header says {m.payload_checksum:#010x}"
-    return MacroHeader(
-        m.kind,
-        m.used,
-        m.payload_size,
-        m.payload_checksum,
-        m.tablet_id,
-        m.logical_version,
-        m.data_seq,
-        m.data_checksum,
-        verdict == VALID,
-        reason,
-        None if m.compressor <= 0 else m.compressor != COMPRESSOR_NONE,
-    )
+    return macro_header(verdict, &m, size)

@@ -95,7 +95,10 @@ class SetWriter:
 
         phase("blocks")
         packed, files = await self._packing.pack(
-            capture.blocks({index: placement.identity for index, placement in before.items()}),
+            capture.blocks(
+                {index: placement.identity for index, placement in before.items()},
+                {index: placement.digest for index, placement in before.items()},
+            ),
             MacroSpace(layout, tenant, job.full_set, job.backup_set_id, pg),
             job.compression,
             previous=before,
@@ -244,7 +247,7 @@ class SetWriter:
             proof=dict(result.proof),
             extra={
                 "reused_macro_block_count": reused,
-                "read_bytes": counters.read_bytes,
+                "read_bytes": result.read_bytes or counters.read_bytes,
                 "tuning": dict(self._packing.chosen),
             },
         )

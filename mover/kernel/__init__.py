@@ -24,6 +24,7 @@ from mover.kernel.palf import (
     palf_block_header_build,
     palf_block_header_parse,
 )
+from mover.kernel.read import BlockRead, Read
 from mover.kernel.unpack import PREFIX_ROOM, UNPACK_HEAD, UNPACK_SLAB, Expected, Verdict
 
 try:
@@ -41,6 +42,7 @@ try:
     from mover._native.macroblock import macroblock_check
     from mover._native.pack import pack_frames
     from mover._native.palf import palf_frame_groups, palf_unframe, palf_walk
+    from mover._native.read import read_blocks
     from mover._native.unpack import unpack_frames
 except ModuleNotFoundError:
     from mover.kernel._checksum_py import (  # type: ignore[assignment]
@@ -61,6 +63,7 @@ except ModuleNotFoundError:
     from mover.kernel._macroblock_py import macroblock_check
     from mover.kernel._pack_py import pack_frames
     from mover.kernel._palf_py import palf_frame_groups, palf_unframe, palf_walk
+    from mover.kernel._read_py import read_blocks
     from mover.kernel._unpack_py import unpack_frames
 
 NATIVE = Xxh3_128.__module__.startswith("mover._native.")
@@ -74,6 +77,7 @@ __all__ = [
     "PREFIX_ROOM",
     "UNPACK_HEAD",
     "UNPACK_SLAB",
+    "BlockRead",
     "Expected",
     "MacroHeader",
     "Order",
@@ -84,6 +88,7 @@ __all__ = [
     "PalfGroup",
     "PalfStop",
     "PalfWalk",
+    "Read",
     "Verdict",
     "Xxh3_128",
     "crc64_xz",
@@ -102,6 +107,7 @@ __all__ = [
     "palf_frame_groups",
     "palf_unframe",
     "palf_walk",
+    "read_blocks",
     "unpack_frames",
     "xxh3_128",
     "zstd_compress",

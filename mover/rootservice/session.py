@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from mover.rootservice.catalog import Catalog
     from mover.rootservice.lease import Lease
 
+# A capture keeps what it reads inside its window beside the pool that --memory sizes: that share of it.
+_SPOOL_SHARE = 8
+
 
 @dataclass(slots=True)
 class Session:
@@ -119,6 +122,7 @@ async def open_session(
                 cluster_name=settings.cluster_name,
                 cluster_id=settings.cluster_id,
                 scratch=settings.scratch_dir,
+                spool_memory=settings.memory // _SPOOL_SHARE,
             )
             stack.push_async_callback(store.aclose)
         catalog = await stack.enter_async_context(open_catalog(settings)) if need_catalog else None

@@ -7,7 +7,7 @@ seekdb has one (its log stream).
 from __future__ import annotations
 
 from array import array
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -30,9 +30,13 @@ class Slab(Protocol):
 
 
 class SlabSource(Protocol):
-    """Where slabs come from. ``acquire`` waits when the memory ceiling is reached."""
+    """Where slabs come from. Both wait when the memory ceiling is reached."""
 
     async def acquire(self) -> Slab: ...
+
+    async def take(self, most: int) -> Sequence[Slab]:
+        """From one to ``most`` slabs: what there is, after waiting for the first. Granted at once when one is free."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ class CapturedBlock:
 
 @dataclass(frozen=True, slots=True)
 class UnchangedBlock:
-    """A block proven, without reading its payload, to be the one in ``known``."""
+    """A block proven to be the one in ``known``: by its header, or by the digest of its bytes."""
 
     identity: BlockIdentity
 
@@ -124,16 +128,20 @@ class CaptureResult:
     end_scn: int  # SCN that belongs to end_lsn: the earliest moment this image restores to
     proof: Mapping[str, Any]  # how consistency was proven, JSON-able, recorded in the set
     tables: tuple[Mapping[str, Any], ...] = ()  # catalog extract: table, partition, tablet
+    read_bytes: int = 0  # everything that was read of the store's files: headers, blocks as often as they were read
 
 
 class Capture(Protocol):
     """One data backup in progress. Iterate ``blocks`` to its end, then read ``result``."""
 
-    def blocks(self, known: Mapping[int, BlockIdentity]) -> AsyncIterator[CapturedBlock | UnchangedBlock]:
+    def blocks(
+        self, known: Mapping[int, BlockIdentity], digests: Mapping[int, bytes] | None = None
+    ) -> AsyncIterator[CapturedBlock | UnchangedBlock]:
         """Yield every block the image needs, some of them twice (the later one counts).
 
         Args:
             known: identities at each block index in the set an incremental builds on; empty for a full.
+            digests: of the blocks in ``known``. With them a block is unchanged, too, when it was read and is the same.
 
         Raises:
             IntegrityError: a block's own checksum is wrong, persistently.

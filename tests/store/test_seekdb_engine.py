@@ -95,6 +95,13 @@ async def test_hot_captures_under_load_boot_and_are_whole(
     found = await boots_with(third, tmp_path / "c2", committed, load)
     assert set(found) == {0, 1}
 
+    # Blocks that are appended to are read whole, once, and those that were not are known by their digest.
+    quiet = await take_image(store, third.identities, third.blocks)
+    assert quiet.unchanged_kinds >= {1, 7}
+    shared = sum(quiet.identities[index].kind != 1 for index in quiet.result.live)
+    assert 0 < quiet.result.read_bytes < (2 * shared + quiet.captured + 20) << 21
+    await boots_with(quiet, tmp_path / "c3", dict(load.committed), load)
+
 
 async def test_log_is_followed_held_and_its_loss_is_named(
     server: SeekdbServer, store: SeekdbStore, tmp_path: Path

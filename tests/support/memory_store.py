@@ -211,7 +211,9 @@ class MemoryCapture:
         self._result: CaptureResult | None = None
         self.closed = False
 
-    async def blocks(self, known: Mapping[int, BlockIdentity]) -> AsyncIterator[CapturedBlock | UnchangedBlock]:
+    async def blocks(
+        self, known: Mapping[int, BlockIdentity], digests: Mapping[int, bytes] | None = None
+    ) -> AsyncIterator[CapturedBlock | UnchangedBlock]:
         store = self._store
         start_lsn = max(store.recycled, store.end_lsn // store.palf_file * store.palf_file - store.palf_file)
         first = dict(store.blocks)

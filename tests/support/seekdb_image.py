@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mover.datapath.buffers import BufferPool
+from mover.kernel import xxh3_128
 from mover.store.base import BlockIdentity, CapturedBlock, CaptureResult, LogCursor
 from mover.store.seekdb.rebuild import StoreBuilder
 from mover.store.seekdb.server import SeekdbServer
@@ -24,6 +25,7 @@ class Image:
     identities: dict[int, BlockIdentity]
     captured: int = 0
     unchanged: int = 0
+    unchanged_kinds: set[int] = field(default_factory=set)
     log: list[Any] = field(default_factory=list)
 
     def build(self, target: Path) -> None:
@@ -71,7 +73,8 @@ async def take_image(
         blocks: dict[int, bytes] = {}
         identities: dict[int, BlockIdentity] = {}
         captured = unchanged = 0
-        async for block in capture.blocks(known or {}):
+        kinds: set[int] = set()
+        async for block in capture.blocks(known or {}, {i: xxh3_128(data) for i, data in (base_blocks or {}).items()}):
             if isinstance(block, CapturedBlock):
                 blocks[block.identity.block_index] = bytes(block.data)
                 block.slab.release()
@@ -80,12 +83,13 @@ async def take_image(
                 assert base_blocks is not None
                 blocks[block.identity.block_index] = base_blocks[block.identity.block_index]
                 unchanged += 1
+                kinds.add(block.identity.kind)
             identities[block.identity.block_index] = block.identity
             if on_block is not None:
                 await on_block(captured + unchanged)
         result = capture.result
         assert pool.lent == 0
-        image = Image(result, blocks, identities, captured, unchanged)
+        image = Image(result, blocks, identities, captured, unchanged, kinds)
         cursor = LogCursor(result.start_lsn)
         while log_to_end and cursor.lsn < result.end_lsn:
             chunk = await log.read(cursor, 4 << 20)

@@ -14,6 +14,7 @@ _NAMES = {
     "macroblock": ("macroblock_check",),
     "pack": ("pack_frames",),
     "palf": ("palf_walk", "palf_frame_groups", "palf_unframe"),
+    "read": ("read_blocks",),
     "unpack": ("unpack_frames",),
 }
 

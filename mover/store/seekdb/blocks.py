@@ -11,13 +11,14 @@ import asyncio
 import errno
 import mmap
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TypeVar, TypeVarTuple, Unpack
+from typing import NamedTuple
 
 from mover.errors import SourceError
-from mover.kernel import MacroHeader, macroblock_check, xxh3_128
+from mover.kernel import MacroHeader, Read, macroblock_check, read_blocks, xxh3_128
 from mover.kernel.macroblock import (
     COMMON_HEADER,
     COMMON_MAGIC,
@@ -29,10 +30,8 @@ from mover.kernel.macroblock import (
     SSTABLE_MAGIC,
     sstable_compressed,
 )
+from mover.settled import settled
 from mover.store.base import MACRO_BLOCK_SIZE, BlockIdentity
-
-_T = TypeVar("_T")
-_Args = TypeVarTuple("_Args")
 
 PAGE = 4096
 FIRST_DATA_BLOCK = 2  # blocks 0 and 1 are the superblock copies
@@ -77,6 +76,14 @@ class BlockHeader(NamedTuple):
         return MACRO_BLOCK_SIZE
 
 
+class BlockOrder(NamedTuple):
+    """A block to read, and where to: at least ``length`` bytes, page aligned. ``length`` is in whole pages."""
+
+    block_index: int
+    buffer: memoryview
+    length: int = MACRO_BLOCK_SIZE
+
+
 class BlockImage(NamedTuple):
     """A block that was read whole: what it is, whether its checksum holds, and the digest of its used bytes if so."""
 
@@ -107,19 +114,14 @@ def parse_header(index: int, page: memoryview | bytes) -> BlockHeader | None:
 
 def block_image(index: int, block: memoryview) -> BlockImage:
     """Verify a block that was read whole (or to the end of its payload) and take its identity from its own bytes."""
-    header: MacroHeader = macroblock_check(block)
-    identity = BlockIdentity(
-        index,
-        header.kind,
-        header.used_length,
-        header.tablet_id,
-        header.logical_version,
-        header.data_seq,
-        header.payload_checksum,
-        header.data_checksum,
-        header.engine_compressed,
-    )
-    return BlockImage(identity, header.ok, header.reason, xxh3_128(block[: header.used_length]) if header.ok else b"")
+    header = macroblock_check(block)
+    return _image(index, header, xxh3_128(block[: header.used_length]) if header.ok else b"")
+
+
+def _image(index: int, header: MacroHeader, digest: bytes) -> BlockImage:
+    kind, used, _, checksum, tablet, version, sequence, data_checksum, ok, reason, compressed = header
+    identity = BlockIdentity(index, kind, used, tablet, version, sequence, checksum, data_checksum, compressed)
+    return BlockImage(identity, ok, reason, digest)
 
 
 class BlockFile:
@@ -172,17 +174,38 @@ class BlockFile:
             try:
                 count = os.preadv(self._direct_fd, [buffer[done:length]], offset + done)
             except OSError as error:
-                if self.direct and error.errno in _NO_DIRECT:
-                    # Opened with O_DIRECT but refused at the first read: this filesystem does not do it after all.
-                    os.dup2(self._fd, self._direct_fd, inheritable=False)
-                    self.direct = False
+                if self._refused(error.errno):
                     continue
                 raise _cannot(self.path, error, index) from None
             if count == 0:
-                raise SourceError(
-                    f"{self.path} ends inside block {index}", path=str(self.path), offset=offset + done, block=index
-                )
+                raise self._short(index, offset + done)
             done += count
+
+    def read_blocks(self, orders: Sequence[BlockOrder]) -> list[BlockImage]:
+        """Read blocks and verify them, in one call of the kernel. What is behind a block's length is not touched."""
+        reads = [Read(index * MACRO_BLOCK_SIZE, length, buffer) for index, buffer, length in orders]
+        done = read_blocks(self._direct_fd, reads)
+        if any(found.error and self._refused(found.error) for found in done):
+            done = read_blocks(self._direct_fd, reads)
+        images = []
+        for (index, _, _), (error, filled, header, digest) in zip(orders, done, strict=True):
+            if header is None:
+                if error:
+                    raise _cannot(self.path, OSError(error, os.strerror(error)), index)
+                raise self._short(index, index * MACRO_BLOCK_SIZE + filled)
+            images.append(_image(index, header, digest))
+        return images
+
+    def _refused(self, error: int | None) -> bool:
+        """Was this O_DIRECT, which opened but is refused at the first read? Then reads go through the cache now."""
+        if not self.direct or error not in _NO_DIRECT:
+            return False
+        os.dup2(self._fd, self._direct_fd, inheritable=False)
+        self.direct = False
+        return True
+
+    def _short(self, index: int, offset: int) -> SourceError:
+        return SourceError(f"{self.path} ends inside block {index}", path=str(self.path), offset=offset, block=index)
 
     def headers(self, indexes: Sequence[int]) -> list[BlockHeader]:
         """First pages of the given blocks, decoded; unused blocks are left out."""
@@ -206,11 +229,13 @@ class BlockReader:
     def __init__(self, path: Path, threads: int = _THREADS) -> None:
         self.file = BlockFile(path)
         self._closed = False
+        self._read_bytes = 0
+        self._counting = threading.Lock()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="mover-blocks")
 
     async def written(self) -> list[range]:
         """See :meth:`BlockFile.written`."""
-        return await self._run(lambda: list(self.file.written()))
+        return await settled(self._pool, lambda: list(self.file.written()))
 
     async def headers(self, indexes: Iterable[int]) -> list[BlockHeader]:
         """Headers of the given blocks in ascending order of the input, unused blocks left out."""
@@ -219,25 +244,38 @@ class BlockReader:
             if len(batches[-1]) == _SCAN_BATCH:
                 batches.append([])
             batches[-1].append(index)
-        results = await asyncio.gather(*(self._run(self.file.headers, batch) for batch in batches))
+        results = await asyncio.gather(*(settled(self._pool, self._headers, batch) for batch in batches))
         return [header for part in results for header in part]
 
     async def read(self, index: int, buffer: memoryview, length: int = MACRO_BLOCK_SIZE) -> BlockImage:
         """Read block ``index`` into a page-aligned buffer and verify it. What is behind ``length`` is not touched."""
-        return await self._run(self._read, index, buffer, length)
+        return (await self.read_blocks([BlockOrder(index, buffer, length)]))[0]
 
-    def _read(self, index: int, buffer: memoryview, length: int) -> BlockImage:
-        self.file.read_into(index, buffer, length)
-        return block_image(index, buffer[:length])
+    async def read_blocks(self, orders: Sequence[BlockOrder]) -> list[BlockImage]:
+        """See :meth:`BlockFile.read_blocks`. The thread has let go of the buffers when this returns or raises."""
+        return await settled(self._pool, self._read, orders)
 
-    async def _run(self, function: Callable[[Unpack[_Args]], _T], *args: *_Args) -> _T:
-        # Shielded: the thread writes into the caller's buffer, which must not be given away before it is done.
-        future = asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            raise
+    def begin(self, orders: Sequence[BlockOrder]) -> asyncio.Future[list[BlockImage]]:
+        """:meth:`read_blocks` under way. Whatever becomes of the caller, the buffers are the thread's until it is done;
+        the future can not be cancelled."""
+        return asyncio.get_running_loop().run_in_executor(self._pool, self._read, orders)
+
+    def _read(self, orders: Sequence[BlockOrder]) -> list[BlockImage]:
+        images = self.file.read_blocks(orders)
+        with self._counting:
+            self._read_bytes += sum(order.length for order in orders)
+        return images
+
+    def _headers(self, indexes: Sequence[int]) -> list[BlockHeader]:
+        headers = self.file.headers(indexes)
+        with self._counting:
+            self._read_bytes += len(indexes) * PAGE
+        return headers
+
+    @property
+    def read_bytes(self) -> int:
+        """Bytes read so far, headers included."""
+        return self._read_bytes
 
     async def aclose(self) -> None:
         """Wait for the threads and close the file. Idempotent."""

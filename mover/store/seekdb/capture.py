@@ -4,7 +4,8 @@
    it can point behind the first log file we have; such an image does not boot.)
 2. Bulk: every block in use, at leisure, however long the destination takes.
 3. Catch up: one pass over what changed during the bulk copy (:mod:`mover.store.seekdb.window`), so that the window has
-   little left to do, and to learn how long a pass takes.
+   little left to do, and to learn how long a pass takes. Left out when the bulk copy itself took so little that a pass
+   of its length fits before the next sweep, as that of an incremental does.
 4. Window: right after a mark-and-sweep of the engine, which frees blocks every 30 s, one more pass that copies
    superblocks and slog and what changed. Blocks that the slog copy names cannot be reused before the next sweep.
 5. Proof: the times of the last sweep are what they were before the window. Otherwise what the pass read counts as
@@ -16,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import asdict
@@ -30,27 +30,28 @@ from mover.store.base import (
     BlockIdentity,
     CapturedBlock,
     CaptureResult,
-    Slab,
     SlabSource,
     StoreFile,
     UnchangedBlock,
 )
-from mover.store.seekdb.blocks import BlockHeader, BlockImage, BlockReader
+from mover.store.seekdb.blocks import BlockHeader, BlockReader
 from mover.store.seekdb.catalog import Catalog, Marker
 from mover.store.seekdb.files import read_palf_meta
 from mover.store.seekdb.log import SeekdbLog
 from mover.store.seekdb.paths import StorePaths
+from mover.store.seekdb.readahead import read_ahead
 from mover.store.seekdb.spool import Spool
-from mover.store.seekdb.window import ChangeTracker, Inconsistent, Pass, read_settled
+from mover.store.seekdb.window import ChangeTracker, Inconsistent, Pass
 
 _SWEEP_SECONDS = 30.0
 _SWEEP_DEADLINE = 150.0
 _SWEEP_POLL = 0.2
-_MARGIN_SECONDS = 2.0
+_MARGIN_SECONDS = 0.5
+_SHORT_BULK_SECONDS = 5.0
 _ATTEMPTS = 5
-_READ_AHEAD = 4
+_TURN = 512  # blocks that need not be read, between two turns of the event loop
 _HOLD_ATTEMPTS = 5
-DEFAULT_SPOOL_MEMORY = 64 << 20
+DEFAULT_SPOOL_MEMORY = 32 << 20
 
 
 class SeekdbCapture:
@@ -97,7 +98,9 @@ class SeekdbCapture:
             raise SourceError("the capture is not complete: its blocks were not read to the end")
         return self._result
 
-    def blocks(self, known: Mapping[int, BlockIdentity]) -> AsyncIterator[CapturedBlock | UnchangedBlock]:
+    def blocks(
+        self, known: Mapping[int, BlockIdentity], digests: Mapping[int, bytes] | None = None
+    ) -> AsyncIterator[CapturedBlock | UnchangedBlock]:
         """See :class:`mover.store.base.Capture`. Once only.
 
         Raises:
@@ -105,14 +108,17 @@ class SeekdbCapture:
         """
         if self._running is not None:
             raise SourceError("the blocks of a capture can be read only once")
-        self._running = self._run(known)
+        self._running = self._run(known, digests or {})
         return self._running
 
-    async def _run(self, known: Mapping[int, BlockIdentity]) -> AsyncGenerator[CapturedBlock | UnchangedBlock, None]:
+    async def _run(
+        self, known: Mapping[int, BlockIdentity], digests: Mapping[int, bytes]
+    ) -> AsyncGenerator[CapturedBlock | UnchangedBlock, None]:
         self._reader = reader = BlockReader(self._paths.block_file)
         await self._hold_log()
-        tracker = ChangeTracker(self._paths, self._catalog, reader, known)
+        tracker = ChangeTracker(self._paths, self._catalog, reader, known, digests)
         self.phase = "bulk"
+        started = self._clock.monotonic()
         headers = await tracker.begin()
         self.blocks_total = len(headers)
         async with aclosing(self._bulk(tracker, headers)) as bulk:
@@ -121,9 +127,11 @@ class SeekdbCapture:
 
         proof: dict[str, Any] | None = None
         found: Pass | None = None
-        estimate = 0.0
         last_problem = "the engine swept in every window"
-        for attempt in range(self._attempts + 1):
+        # No pass has more to do than the bulk copy had, and after a short one there is little to catch up with.
+        estimate = self._clock.monotonic() - started
+        short = estimate < _SHORT_BULK_SECONDS and _fits(await self._catalog.marker(), estimate)
+        for attempt in range(1 if short else 0, self._attempts + 1):
             # Attempt 0 is the catching up: the same pass, without a window and without a proof.
             before = await (self._after_sweep(estimate) if attempt else self._catalog.marker())
             self.phase = "window" if attempt else "catch-up"
@@ -152,7 +160,7 @@ class SeekdbCapture:
                 f"no consistent window in {self._attempts} attempts, the last took {estimate:.1f} s: {last_problem}",
                 hint="back up at a quieter time: the pass over changed blocks must fit between two sweeps (30 s)",
             )
-        await self._finish(found, proof)
+        await self._finish(found, proof, reader.read_bytes + tracker.slog_bytes)
 
     async def aclose(self) -> None:
         """Release the log hold, the spool and the block file. Idempotent."""
@@ -191,56 +199,23 @@ class SeekdbCapture:
     async def _bulk(
         self, tracker: ChangeTracker, headers: Iterable[BlockHeader]
     ) -> AsyncGenerator[CapturedBlock | UnchangedBlock, None]:
-        """Every block of ``headers``, a few being read ahead of the consumer."""
-        pending: deque[tuple[Slab, asyncio.Task[BlockImage]]] = deque()
-        acquiring: asyncio.Task[Slab] | None = None
-        try:
-            for header in headers:
-                unchanged = tracker.unchanged(header)
-                if unchanged is not None:
-                    yield unchanged
-                    continue
-                acquiring = asyncio.create_task(_acquire(self._slabs))
-                await asyncio.sleep(0)  # a free slab is granted at once
-                # Never wait for a slab while holding blocks the consumer could return one for.
-                while pending and (len(pending) == _READ_AHEAD or not acquiring.done()):
-                    block = await self._take(tracker, pending)
-                    if block is not None:
-                        yield block
-                slab = await acquiring
-                acquiring = None
-                pending.append((slab, asyncio.create_task(self._read(header, slab))))
-            while pending:
-                block = await self._take(tracker, pending)
-                if block is not None:
-                    yield block
-        finally:
-            if acquiring is not None:
-                acquiring.cancel()
-                await asyncio.wait([acquiring])
-                if not acquiring.cancelled() and acquiring.exception() is None:
-                    acquiring.result().release()
-            for slab, task in pending:
-                task.cancel()
-                await asyncio.wait([task])  # the thread must be done with the slab before it goes back
-                slab.release()
-
-    async def _take(
-        self, tracker: ChangeTracker, pending: deque[tuple[Slab, asyncio.Task[BlockImage]]]
-    ) -> CapturedBlock | None:
-        slab, task = pending[0]
-        image = await asyncio.shield(task)
-        pending.popleft()
-        if not image.ok or image.identity.used_length == 0:
-            # Freed and being rewritten while we read: whoever owns the block has changed, and the next pass sees that.
-            slab.release()
-            return None
-        tracker.captured(image)
-        return CapturedBlock(image.identity, slab, image.digest)
-
-    async def _read(self, header: BlockHeader, slab: Slab) -> BlockImage:
+        """Every block of ``headers``: first those that need not be read, then the others."""
         assert self._reader is not None
-        return await read_settled(self._reader, header, slab.buffer)
+        to_read = []
+        for number, header in enumerate(headers):
+            unchanged = tracker.unchanged(header)
+            if unchanged is None:
+                to_read.append(header)
+            else:
+                yield unchanged
+            if number % _TURN == 0:
+                await asyncio.sleep(0)
+        async with aclosing(read_ahead(self._reader, to_read, self._slabs)) as found:
+            async for image, block in found:
+                # None: freed and being rewritten while we read. Whoever owns it has changed, the next pass sees that.
+                if block is not None:
+                    tracker.captured(image)
+                    yield block
 
     async def _drain(self) -> AsyncGenerator[CapturedBlock, None]:
         """Yield what the last pass spooled, and empty the spool."""
@@ -261,11 +236,8 @@ class SeekdbCapture:
         deadline = self._clock.monotonic() + _SWEEP_DEADLINE
         while True:
             marker = await self._catalog.marker()
-            fits = marker.age_seconds + 2 * estimate + _MARGIN_SECONDS < _SWEEP_SECONDS
             fresh = first is not None and marker.key != first.key
-            # start_time later than last_end_time: a sweep is running now.
-            ended = marker.ran and marker.last_end_time >= marker.start_time
-            if ended and (fresh or fits) and marker.age_seconds >= 0:
+            if _fits(marker, estimate) or (fresh and _ended(marker)):
                 return marker
             first = first or marker
             if self._clock.monotonic() > deadline:
@@ -275,7 +247,7 @@ class SeekdbCapture:
                 )
             await self._clock.sleep(_SWEEP_POLL)
 
-    async def _finish(self, found: Pass, proof: dict[str, Any]) -> None:
+    async def _finish(self, found: Pass, proof: dict[str, Any], read_bytes: int) -> None:
         assert self._log is not None
         end_lsn, end_scn = await self._log.end()
         if await self._log.begin_lsn() > self._start_lsn:
@@ -289,12 +261,20 @@ class SeekdbCapture:
             end_scn=end_scn,
             proof=proof,
             tables=await self._catalog.tables(),
+            read_bytes=read_bytes,
         )
         self.phase = "done"
 
 
-async def _acquire(slabs: SlabSource) -> Slab:
-    return await slabs.acquire()
+def _ended(marker: Marker) -> bool:
+    """Did a sweep end, and none begin since? start_time is later than last_end_time while one runs."""
+    return marker.ran and marker.last_end_time >= marker.start_time and marker.age_seconds >= 0
+
+
+def _fits(marker: Marker, estimate: float) -> bool:
+    """Is a pass of ``estimate`` seconds over before the next sweep? Being wrong costs one more pass, so the margin is
+    of the size of the pass: what has little to do need not wait for a sweep to begin after."""
+    return _ended(marker) and marker.age_seconds + 2 * estimate + _MARGIN_SECONDS < _SWEEP_SECONDS
 
 
 def _proof(found: Pass, before: Marker, after: Marker, seconds: float, attempts: int) -> dict[str, Any]:

@@ -11,16 +11,17 @@ import asyncio
 import fcntl
 import os
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from mover.errors import PreconditionError, SourceError
-from mover.kernel.macroblock import KIND_NONE
 from mover.kernel.palf import PALF_FILE_BYTES
 from mover.store.base import BlockIdentity, CapturedBlock, CaptureResult, SlabSource, UnchangedBlock
 from mover.store.seekdb.blocks import BlockReader
 from mover.store.seekdb.files import SlogReader, read_palf_meta, read_superblocks
 from mover.store.seekdb.log import walk_to_end
 from mover.store.seekdb.paths import StorePaths, numbered_files
+from mover.store.seekdb.readahead import read_ahead
 
 _Fingerprint = tuple[tuple[str, int, int], ...]
 
@@ -76,7 +77,11 @@ class OfflineCapture:
             raise SourceError("the capture is not complete: its blocks were not read to the end")
         return self._result
 
-    async def blocks(self, known: Mapping[int, BlockIdentity]) -> AsyncIterator[CapturedBlock | UnchangedBlock]:
+    async def blocks(
+        self,
+        known: Mapping[int, BlockIdentity],
+        digests: Mapping[int, bytes] | None = None,  # noqa: ARG002 - one pass: what is read is yielded
+    ) -> AsyncIterator[CapturedBlock | UnchangedBlock]:
         """See :class:`mover.store.base.Capture`. Once only.
 
         Raises:
@@ -92,25 +97,22 @@ class OfflineCapture:
         headers = await reader.headers(i for part in await reader.written() for i in part)
         self.blocks_total = len(headers)
         live, damaged = set(), []
+        to_read = []
         for header in headers:
             if header.identity.immutable and known.get(header.block_index) == header.identity:
                 live.add(header.block_index)
                 yield UnchangedBlock(header.identity)
                 continue
-            slab = await self._slabs.acquire()
-            try:
-                image = await reader.read(header.block_index, slab.buffer, header.read_length)
-            except BaseException:
-                slab.release()
-                raise
-            if not image.ok or image.identity.kind == KIND_NONE:
-                # In use or a torn left-over of a crash: without the engine nobody can tell, so it is reported.
-                damaged.append(header.block_index)
-                slab.release()
-                continue
-            live.add(header.block_index)
-            yield CapturedBlock(image.identity, slab, image.digest)
-        await asyncio.to_thread(self._finish, live, damaged, before)
+            to_read.append(header)
+        async with aclosing(read_ahead(reader, to_read, self._slabs)) as found:
+            async for image, block in found:
+                if block is None:
+                    # In use or a torn left-over of a crash: without the engine nobody can tell, so it is reported.
+                    damaged.append(image.identity.block_index)
+                    continue
+                live.add(image.identity.block_index)
+                yield block
+        await asyncio.to_thread(self._finish, live, damaged, before, reader.read_bytes)
 
     async def aclose(self) -> None:
         """See :class:`mover.store.base.Capture`."""
@@ -119,14 +121,14 @@ class OfflineCapture:
         if self._reader is not None:
             await self._reader.aclose()
 
-    def _finish(self, live: set[int], damaged: list[int], before: _Fingerprint) -> None:
+    def _finish(self, live: set[int], damaged: list[int], before: _Fingerprint, read_bytes: int) -> None:
         ids = numbered_files(self._paths.palf_log)
         end = walk_to_end({file_id: self._paths.palf_log / str(file_id) for file_id in ids})
         start = len(ids) - 1
         while start > 0 and ids[start - 1] == ids[start] - 1:
             start -= 1
         slog = SlogReader(self._paths)
-        slog.refresh()
+        read_bytes += slog.refresh()
         superblocks = read_superblocks(self._paths)
         files = (superblocks, *slog.files(), *read_palf_meta(self._paths))
         if self._fingerprint() != before:
@@ -144,6 +146,7 @@ class OfflineCapture:
             end_lsn=end.lsn,
             end_scn=end.scn,
             proof=proof,
+            read_bytes=read_bytes,
         )
         self.phase = "done"
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from mover.errors import ConfigError
 from mover.media.pg import PGKey
 from mover.store.base import SlabSource, StoreIdentity
-from mover.store.seekdb.capture import SeekdbCapture
+from mover.store.seekdb.capture import DEFAULT_SPOOL_MEMORY, SeekdbCapture
 from mover.store.seekdb.catalog import Catalog
 from mover.store.seekdb.log import SeekdbLog
 from mover.store.seekdb.offline import OfflineCapture, StoppedEngine
@@ -35,6 +35,7 @@ class SeekdbStore:
     Args:
         catalog: the running engine, or None for a stopped one.
         scratch: where a capture may spool what it reads inside its window; None = the system's temporary directory.
+        spool_memory: bytes of it that stay in memory.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class SeekdbStore:
         cluster_id: int = 1,
         port: int = _DEFAULT_PORT,
         scratch: Path | None = None,
+        spool_memory: int = DEFAULT_SPOOL_MEMORY,
     ) -> None:
         self.paths = paths
         self.catalog = catalog
@@ -53,6 +55,7 @@ class SeekdbStore:
         self._cluster_id = cluster_id
         self._port = port
         self._scratch = scratch
+        self._spool_memory = spool_memory
 
     @property
     def offline(self) -> bool:
@@ -95,7 +98,7 @@ class SeekdbStore:
         """See :class:`mover.store.base.Store`."""
         if self.catalog is None:
             return OfflineCapture(self.paths, slabs)
-        return SeekdbCapture(self.paths, self.catalog, slabs, scratch=self._scratch)
+        return SeekdbCapture(self.paths, self.catalog, slabs, scratch=self._scratch, spool_memory=self._spool_memory)
 
     async def log(self, holder: str) -> SeekdbLog:
         """See :class:`mover.store.base.Store`; PreconditionError when another process is this holder."""
@@ -116,6 +119,7 @@ def open_seekdb(
     cluster_name: str = "seekdb",
     cluster_id: int = 1,
     scratch: Path | None = None,
+    spool_memory: int = DEFAULT_SPOOL_MEMORY,
 ) -> SeekdbStore:
     """Open ``seekdb:///base/dir?user=root&host=...&port=...&socket=...&offline=1``.
 
@@ -162,7 +166,15 @@ def open_seekdb(
             host=options.get("host"),
             port=port,
         )
-    return SeekdbStore(paths, catalog, cluster_name=cluster_name, cluster_id=cluster_id, port=port, scratch=scratch)
+    return SeekdbStore(
+        paths,
+        catalog,
+        cluster_name=cluster_name,
+        cluster_id=cluster_id,
+        port=port,
+        scratch=scratch,
+        spool_memory=spool_memory,
+    )
 
 
 def stored_parameters(paths: StorePaths) -> dict[str, str]:

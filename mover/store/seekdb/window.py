@@ -20,21 +20,23 @@ import asyncio
 import mmap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 from mover.errors import IntegrityError, SourceError
 from mover.kernel.macroblock import KIND_NONE, KIND_SSTABLE_DATA
 from mover.store.base import MACRO_BLOCK_SIZE, BlockIdentity, StoreFile, UnchangedBlock
-from mover.store.seekdb.blocks import PAGE, BlockHeader, BlockImage, BlockReader
+from mover.store.seekdb.blocks import PAGE, BlockHeader, BlockImage, BlockOrder, BlockReader
 from mover.store.seekdb.catalog import Catalog, MacroRow
 from mover.store.seekdb.files import SlogReader, read_superblocks
 from mover.store.seekdb.image import ImageMap, content_mark, identity_mark
 from mover.store.seekdb.paths import StorePaths
+from mover.store.seekdb.readahead import read_settled
 from mover.store.seekdb.spool import Spool
 
 _BRACKETS = 5
-_READERS = 4
-_TORN_ATTEMPTS = 6
-_TORN_SECONDS = 0.02
+# Two buffers of two blocks: 8 MiB beside the pool, which may have nothing to lend.
+_JOBS = 2
+_BLOCKS_PER_JOB = 2
 
 
 class Inconsistent(SourceError):
@@ -69,17 +71,25 @@ class ChangeTracker:
     """The state that passes build on: which content is captured, and which tablets and blocks that is.
 
     Args:
-        known: identities of the set an incremental builds on; a block equal to its entry is not read.
+        known, digests: see :meth:`mover.store.base.Capture.blocks`.
     """
 
     def __init__(
-        self, paths: StorePaths, catalog: Catalog, reader: BlockReader, known: Mapping[int, BlockIdentity]
+        self,
+        paths: StorePaths,
+        catalog: Catalog,
+        reader: BlockReader,
+        known: Mapping[int, BlockIdentity],
+        digests: Mapping[int, bytes],
     ) -> None:
         self._paths = paths
         self._catalog = catalog
         self._reader = reader
         self._known = known
+        self._digests = digests
         self._slog = SlogReader(paths)
+        self.slog_bytes = 0
+        """Bytes of the slog that were read."""
         self.image = ImageMap()
         # A tablet is missing from `pointers` when its blocks are not known for sure: the next pass asks again.
         self.pointers: dict[int, str] = {}
@@ -90,15 +100,19 @@ class ChangeTracker:
         self.proven: list[UnchangedBlock] = []
 
     async def begin(self) -> list[BlockHeader]:
-        """First look: pointers, block lists, headers. Returns the headers of the blocks the bulk copy should read."""
+        """First look: pointers, block lists, headers. Returns the headers of the blocks the bulk copy should read.
+
+        Every pass reads the shared kinds again, whatever the bulk copy did. With ``digests``, which tell most of them
+        to be those of the set before, they are left to the passes.
+        """
         self.pointers = await self._catalog.tablet_pointers()
         self._list(await self._catalog.macro_blocks())
-        await asyncio.to_thread(self._slog.refresh)
+        self.slog_bytes += await asyncio.to_thread(self._slog.refresh)
         in_use = set().union(*self.listed.values())
         wanted = []
         for header in await self._reader.headers(i for part in await self._reader.written() for i in part):
             self.image.saw(header)
-            if header.kind != KIND_SSTABLE_DATA or header.block_index in in_use:
+            if header.block_index in in_use if header.kind == KIND_SSTABLE_DATA else not self._digests:
                 wanted.append(header)
         self.unread = {header.block_index for header in wanted if header.kind == KIND_SSTABLE_DATA}
         return wanted
@@ -125,6 +139,7 @@ class ChangeTracker:
         """
         stats = PassStats()
         rows, before, after, superblocks, slog = await self._bracket(stats)
+        self.slog_bytes += stats.bytes_read  # nothing else was read so far
         unstable = _differing(before, after)
         touched = _differing(self.pointers, before) | unstable
         settled = {tablet: self.listed[tablet] for tablet in before if tablet not in touched and tablet in self.listed}
@@ -233,11 +248,19 @@ class ChangeTracker:
         queue = iter(headers)
 
         async def read_some() -> None:
-            buffer = memoryview(mmap.mmap(-1, MACRO_BLOCK_SIZE))
-            for header in queue:
-                await self._read_one(header, buffer, header.block_index in certain, spool, found)
+            buffers = [memoryview(mmap.mmap(-1, MACRO_BLOCK_SIZE)) for _ in range(_BLOCKS_PER_JOB)]
+            while batch := list(islice(queue, _BLOCKS_PER_JOB)):
+                wanted = [header for header in batch if not self._is_known(header, found)]
+                orders = [
+                    BlockOrder(header.block_index, buffer, header.read_length)
+                    for header, buffer in zip(wanted, buffers, strict=False)
+                ]
+                first_looks = await self._reader.read_blocks(orders)
+                for header, order, first_look in zip(wanted, orders, first_looks, strict=True):
+                    image = await read_settled(self._reader, header, order.buffer, first_look)
+                    await self._take(header, image, order.buffer, header.block_index in certain, spool, found)
 
-        tasks = [asyncio.create_task(read_some()) for _ in range(_READERS)]
+        tasks = [asyncio.create_task(read_some()) for _ in range(_JOBS)]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -245,20 +268,24 @@ class ChangeTracker:
                 task.cancel()
             await asyncio.wait(tasks)
 
-    async def _read_one(
-        self, header: BlockHeader, buffer: memoryview, certain: bool, spool: Spool, found: Pass
+    def _is_known(self, header: BlockHeader, found: Pass) -> bool:
+        """Does its header alone prove an sstable block to be captured, or to be the one in ``known``?"""
+        if header.kind != KIND_SSTABLE_DATA:
+            return False
+        if self.image.has(header.block_index, identity_mark(header.identity)):
+            self.unread.discard(header.block_index)
+            return True
+        proven = self.unchanged(header)
+        if proven is None:
+            return False
+        self.proven.append(proven)
+        found.stats.blocks_changed += 1
+        return True
+
+    async def _take(
+        self, header: BlockHeader, image: BlockImage, buffer: memoryview, certain: bool, spool: Spool, found: Pass
     ) -> None:
         index = header.block_index
-        if header.kind == KIND_SSTABLE_DATA:
-            if self.image.has(index, identity_mark(header.identity)):
-                self.unread.discard(index)
-                return
-            proven = self.unchanged(header)
-            if proven is not None:
-                self.proven.append(proven)
-                found.stats.blocks_changed += 1
-                return
-        image = await read_settled(self._reader, header, buffer)
         found.stats.blocks_read += 1
         found.stats.bytes_read += header.read_length
         if not image.ok or image.identity.kind == KIND_NONE:
@@ -276,9 +303,13 @@ class ChangeTracker:
             return
         if self.image.has(index, content_mark(image)):
             return
+        found.stats.blocks_changed += 1
+        if self._digests.get(index) == image.digest:
+            self.captured(image)
+            self.proven.append(UnchangedBlock(image.identity))
+            return
         await asyncio.to_thread(spool.add, image.identity, image.digest, buffer[: image.identity.used_length])
         self.captured(image)
-        found.stats.blocks_changed += 1
 
     def _settle(
         self,
@@ -310,20 +341,6 @@ class ChangeTracker:
         for row in rows:
             lists.setdefault(row.tablet_id, set()).add(row.block_index)
         self.listed = {tablet: frozenset(blocks) for tablet, blocks in lists.items()}
-
-
-async def read_settled(reader: BlockReader, header: BlockHeader, buffer: memoryview) -> BlockImage:
-    """Read a block, again for a moment when its checksum fails: it may be in the middle of being written."""
-    image = await reader.read(header.block_index, buffer, header.read_length)
-    if image.identity.kind != header.kind:
-        # Freed and reused since its header was read: that header's length is not this block's.
-        image = await reader.read(header.block_index, buffer)
-    for attempt in range(_TORN_ATTEMPTS):
-        if image.ok:
-            break
-        await asyncio.sleep(_TORN_SECONDS * (attempt + 1))
-        image = await reader.read(header.block_index, buffer)
-    return image
 
 
 def _differing(one: Mapping[int, str], other: Mapping[int, str]) -> set[int]:
