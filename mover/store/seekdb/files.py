@@ -29,6 +29,7 @@ SLOG_SERVER = "slog/server"
 PALF_META_ENTRY = struct.Struct(">HhiQQ")  # magic "LM", version, body length, checksum words
 PALF_META_MAGIC = 0x4C4D
 _ATTEMPTS = 20
+_PIECE = 1 << 20
 _TORN_SECONDS = 0.001
 
 
@@ -184,10 +185,14 @@ def read_palf_meta(paths: StorePaths) -> list[StoreFile]:
     for file_id in numbered_files(paths.palf_meta):
         try:
             with (paths.palf_meta / str(file_id)).open("rb", buffering=0) as file:
-                content = file.readall()
+                size, extents = 0, []
+                # Files are 64 MiB of which little is in use: never all of one in memory.
+                while content := file.read(_PIECE):
+                    extents += [(size + offset, data) for offset, data in non_zero_pages(content)]
+                    size += len(content)
         except FileNotFoundError:
             continue  # the oldest is dropped when the newest begins
-        found.append(StoreFile(f"{PALF_META}/{file_id}", len(content), non_zero_pages(content)))
+        found.append(StoreFile(f"{PALF_META}/{file_id}", size, tuple(extents)))
     if not found:
         raise SourceError(f"{paths.palf_meta} has no files", path=str(paths.palf_meta))
     return found

@@ -57,10 +57,12 @@ async def read_ahead(
                     if len(pending) < JOBS:
                         continue
             job = pending[0]
-            await asyncio.wait([job.images])
+            if not job.images.done():
+                await asyncio.wait([job.images])
             images = job.images.result()
-            for position, (header, slab) in enumerate(zip(job.headers, job.slabs, strict=True)):
-                images[position] = await read_settled(reader, header, slab.buffer, images[position])
+            for position, (header, image) in enumerate(zip(job.headers, images, strict=True)):
+                if not image.ok or image.identity.kind != header.kind:
+                    images[position] = await read_settled(reader, header, job.slabs[position].buffer, image)
             pending.popleft()
             for image, slab in zip(images, job.slabs, strict=True):
                 if image.ok and image.identity.kind != KIND_NONE:
