@@ -114,10 +114,11 @@ class _Packing:
                     part = self._open.pop() if self._open else await self._begin()
                     await self._pack(part, batch)
                     done, part = part, None
-                    if batch or not done.room(self._files.blocks_per_file):
-                        await self._ship(done)
-                    else:
+                    # Also when blocks are left over: what they left room for may be too small a part for the store.
+                    if done.room(self._files.blocks_per_file):
                         self._open.append(done)
+                    else:
+                        await self._ship(done)
             finally:
                 for arrival in batch:
                     arrival.block.slab.release()

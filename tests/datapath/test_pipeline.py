@@ -12,7 +12,7 @@ import pytest
 from faulty_target import FaultyTarget
 from memory_store import identify, linked_block, sstable_block
 
-from mover.datapath.buffers import BufferPool, plan_memory
+from mover.datapath.buffers import END_MARK_ROOM, FRAME_ROOM, BufferPool, plan_memory
 from mover.datapath.compression import Chooser, Compression
 from mover.datapath.intake import PackCounters
 from mover.datapath.packer import MacroFiles
@@ -218,3 +218,20 @@ async def test_a_cancelled_pipeline_gives_everything_back(target: FaultyTarget, 
         await running
     assert work.closed and work.pool.lent == 0
     assert [info.path async for info in target.inner.list("")] == []
+
+
+async def test_a_part_that_has_room_left_is_not_sent_for_want_of_more(target, threads):
+    """Blocks come in bursts and pack to little: what a store may refuse as too small a part is filled up first."""
+    work = Work(target, threads)
+    work.parts = BufferPool(6, 4 * FRAME_ROOM + END_MARK_ROOM)
+    sent = []
+    append = work.files.append
+
+    async def noted(part, frames):
+        sent.append(part.filled)
+        return await append(part, frames)
+
+    work.files.append = noted
+    steps = [(index, sstable_block(1, 2, index, bytes(50_000))) for index in range(40)]
+    await work.run(steps, compression="zstd:1")
+    assert len(sent) == 1
