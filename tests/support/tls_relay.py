@@ -1,7 +1,8 @@
 """TLS in front of a plain server, with a certificate that was made for it.
 
 ``async with TlsRelay(directory, backend) as relay:`` gives ``relay.endpoint`` and ``relay.certificate``, the file that
-makes a client trust it.
+makes a client trust it. ``async with ConnectProxy() as proxy:`` is an HTTP proxy that knows CONNECT and wants
+``user:p@ss``; ``proxy.asked`` is what it was asked for.
 """
 
 import asyncio
@@ -47,6 +48,46 @@ class TlsRelay:
         finally:
             for each in (to, writer):
                 each.transport.abort()
+
+
+class ConnectProxy:
+    def __init__(self):
+        self.asked = []
+        self._tasks = set()
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_):
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _accept(self, reader, writer):
+        task = asyncio.current_task()
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        method, place, _ = head.split(" ", 2)
+        self.asked.append(f"{method} {place}")
+        to = writer
+        try:
+            if "dXNlcjpwQHNz" not in head:
+                writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+                await writer.drain()
+                return
+            host, _, port = place.rpartition(":")
+            behind, to = await asyncio.open_connection(host, int(port))
+            writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+            await asyncio.gather(_pass_on(reader, to), _pass_on(behind, writer))
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            for each in (to, writer):
+                each.close()
 
 
 async def _pass_on(reader, writer):

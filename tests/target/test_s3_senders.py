@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import pytest
 from fault_proxy import FaultProxy
 from lent import LentPart
-from tls_relay import TlsRelay
+from tls_relay import ConnectProxy, TlsRelay
 
 from mover.clock import SystemClock
 from mover.errors import TargetError, UnreachableError
@@ -245,6 +245,24 @@ async def test_a_proxy_in_the_environment(keys, proxy, base, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     async with opened(url) as target:
         await target.put("f", b"content")
+
+
+@both
+async def test_tls_through_a_proxy_that_wants_a_password(keys, base, sender, tmp_path, monkeypatch):
+    async with TlsRelay(tmp_path, keys.endpoint) as relay, ConnectProxy() as between:
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(relay.certificate))
+        monkeypatch.setenv("https_proxy", f"http://user:p%40ss@{between.address}")
+        monkeypatch.setenv("no_proxy", "elsewhere.invalid")
+        url = keys.url(base, endpoint=relay.endpoint, profile="seaweedfs", sender=sender)
+        async with opened(url) as target:
+            await target.put("f", b"content")
+            assert await target.get("f") == b"content"
+        assert set(between.asked) == {f"CONNECT {relay.endpoint.removeprefix('https://')}"}
+        monkeypatch.setenv("https_proxy", f"http://user:wrong@{between.address}")
+        with pytest.raises(UnreachableError) as caught:
+            async with opened(url):
+                pass
+        assert "wrong" not in f"{caught.value!r} {caught.value.as_json()}"
 
 
 async def _until(condition):
