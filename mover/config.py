@@ -45,6 +45,11 @@ class Option:
     def flag(self) -> str | None:
         return None if self.secret else "--" + self.name.replace("_", "-")
 
+    def text(self, value: Any) -> str:
+        """A value of it as people read it; "-" for none."""
+        nothing = value is None and self.show is not values.format_automatic
+        return "-" if nothing else self.show(value)
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -132,7 +137,13 @@ class Settings:
         "Ceiling of the buffers that hold blocks and parts on their way.",
         show=values.format_size,
     )
-    concurrency: int = _row(values.integer(1, 1024), 4, "N", "Uploads or downloads in flight.")
+    concurrency: int | None = _row(
+        values.automatic(values.integer(1, 1024)),
+        None,
+        "N",
+        "Uploads or downloads in flight; auto: what pays is found by trying.",
+        show=values.format_automatic,
+    )
     part_size: int = _row(
         values.size(5 << 20, 5 << 30),
         8 << 20,

@@ -22,6 +22,7 @@ from mover.config_values import parse_size
 from mover.errors import ConfigError
 
 _KINDS = ("engine", "rows", "incompressible")
+_PEERS_CONCURRENCY = 8  # where none is given: peers have to be told a number
 _TUNING = ("memory", "concurrency", "part_size", "workers", "processes")
 
 
@@ -281,7 +282,7 @@ def _run(
         called=shared.called,
         memory=settings.memory,
         workers=settings.workers,
-        concurrency=settings.concurrency,
+        concurrency=settings.concurrency or _PEERS_CONCURRENCY,
         part_size=settings.part_size,
         scratch=settings.scratch_dir,
         dest=settings.dest,

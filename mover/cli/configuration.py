@@ -38,6 +38,6 @@ def show(invocation: Invocation, origin: bool) -> None:
     rows = []
     for option in config.OPTIONS:
         value = getattr(settings, option.name)
-        shown = "-" if value is None else values[option.name] if option.secret else option.show(value)
+        shown = values[option.name] if option.secret and value is not None else option.text(value)
         rows.append([option.toml, str(shown), *([str(origins[option.name])] if origin else [])])
     show_table(invocation, "", ["key", "value", *(["origin"] if origin else [])], rows)

@@ -17,6 +17,7 @@ from mover.datapath.processes import MacroSpace, PackingJob, pack_in_processes
 from mover.repository.placement import Placement, WrittenFile
 from mover.store.base import MACRO_BLOCK_SIZE, CapturedBlock, SlabSource, UnchangedBlock
 from mover.target.base import Target
+from mover.target.slots import most_of
 
 _PROCESSORS_PER_PROCESS = 8
 
@@ -28,13 +29,13 @@ class Limits:
     Args:
         memory: ceiling of all buffers together, bytes.
         part_size: bytes that a part should hold.
-        concurrency: parts under way.
+        concurrency: parts under way; None for as many as pay.
         workers: threads of the kernel.
     """
 
     memory: int
     part_size: int
-    concurrency: int
+    concurrency: int | None
     workers: int
 
     def plan(self, min_part: int) -> MemoryPlan:
@@ -43,15 +44,14 @@ class Limits:
             self.memory,
             part_size=self.part_size,
             min_part=min_part,
-            concurrency=self.concurrency,
+            concurrency=most_of(self.concurrency),
             workers=self.workers,
         )
 
     def share(self, count: int) -> Limits:
         """One of ``count`` equal shares, at least one of each."""
-        return Limits(
-            self.memory // count, self.part_size, max(1, self.concurrency // count), max(1, self.workers // count)
-        )
+        concurrency = None if self.concurrency is None else max(1, self.concurrency // count)
+        return Limits(self.memory // count, self.part_size, concurrency, max(1, self.workers // count))
 
 
 class Packing(Protocol):
@@ -127,6 +127,7 @@ class OneProcess:
         return {
             "processes": 1,
             "lanes": plan.lanes,
+            "concurrency": self._target.parts_under_way,
             "part_size": plan.part_size,
             "parts": plan.parts,
             "slabs": plan.slabs,
@@ -185,6 +186,7 @@ class ManyProcesses:
         return {
             "processes": self._count,
             "lanes": plan.lanes * self._count,
+            "concurrency": most_of(self._limits.concurrency) * self._count,
             "part_size": plan.part_size,
             "parts": plan.parts * self._count,
             "slabs": plan.slabs * self._count,

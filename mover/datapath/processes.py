@@ -52,7 +52,7 @@ class PackingJob:
     pace: Path
     space: MacroSpace
     compression: Compression
-    concurrency: int
+    concurrency: int | None
     part_size: int
     memory: MemoryPlan  # of this process; its slabs are the reading one's
     first_sub: int

@@ -17,6 +17,7 @@ from mover.recovery.macro_files import MacroCheck, MacroFile, WriteBlock
 from mover.recovery.ranges import Range, RangePlan
 from mover.settled import settled
 from mover.target.base import Target
+from mover.target.slots import Slots, most_of
 
 Advance = Callable[[int, int], None]
 _MOST_SLABS = 4  # in a buffer: 8 MiB
@@ -54,7 +55,7 @@ class MacroReader:
     Args:
         target: where they are.
         memory: ceiling of all buffers, bytes.
-        concurrency: requests under way, over all files together.
+        concurrency: requests under way, over all files together; None for as many as pay.
         lanes: threads that verify, decompress and write.
 
     A context manager, for planning not needed: inside it has memory and threads, behind it neither is left.
@@ -62,10 +63,10 @@ class MacroReader:
     Raises ConfigError when ``memory`` is too little.
     """
 
-    def __init__(self, target: Target, *, memory: int, concurrency: int, lanes: int) -> None:
+    def __init__(self, target: Target, *, memory: int, concurrency: int | None, lanes: int) -> None:
         self._target = target
-        self._shares = plan_reading(memory, concurrency=concurrency, lanes=lanes)
-        self._slots = asyncio.Semaphore(concurrency)
+        self._shares = plan_reading(memory, concurrency=most_of(concurrency), lanes=lanes)
+        self._slots = Slots(concurrency)
 
     @property
     def lent(self) -> int:
@@ -156,8 +157,13 @@ class _Reading:
     async def _one(self, part: Range, data: memoryview) -> None:
         reader, mine = self._reader, self._turn
         self._turn = done = asyncio.get_running_loop().create_future()
-        async with reader._slots:
+        await reader._slots.acquire()
+        read = 0
+        try:
             await reader._target.read_into(self._file.path, part.start, data)
+            read = len(data)
+        finally:
+            reader._slots.release(read)
         # Blocks do not wait for a range that is late, digests do.
         early = self._plan.whole and mine.done()
         if early:

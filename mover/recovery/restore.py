@@ -37,6 +37,7 @@ from mover.settled import settled
 from mover.store.base import StoreFile
 from mover.store.seekdb.rebuild import StoreBuilder
 from mover.store.seekdb.server import engine_command
+from mover.target.slots import most_of
 
 ENGINE_PORT = 2881  # the engine's default; the last --port of a command line counts
 PARTIAL_NAME = "store.partial"
@@ -54,7 +55,7 @@ class RestoreRequest:
         until_scn, until_us: the moment, inclusive; at most one; None restores all archived log.
         preview: decide and report, read and write nothing else.
         memory: ceiling of the buffers that macroblocks are read into, bytes.
-        concurrency: requests under way. workers: processors for verifying and decompressing.
+        concurrency: requests under way; None for as many as pay. workers: processors for verifying and decompressing.
     """
 
     target: Path
@@ -63,7 +64,7 @@ class RestoreRequest:
     until_us: int | None = None
     preview: bool = False
     memory: int = 256 << 20
-    concurrency: int = 4
+    concurrency: int | None = None
     workers: int = 2
 
 
@@ -268,7 +269,9 @@ class _Restore:
     async def _restore_blocks(self) -> None:
         request, write = self._request, self._builder.write_block
         async with self._reader as reader:
-            await each(self._files, request.concurrency, lambda file: reader.read(file, self._advance, write=write))
+            await each(
+                self._files, most_of(request.concurrency), lambda file: reader.read(file, self._advance, write=write)
+            )
         self._show()
         later = {self._meta_path(self._loaded.facts), *(file.path for file in self._files)}
         for row in self._loaded.files:

@@ -30,6 +30,7 @@ from mover.repository.rounds import RoundReader
 from mover.repository.sets import LoadedSet, complete, load_infos, load_set, read_checked
 from mover.repository.tree import Repository
 from mover.target.base import ObjectInfo
+from mover.target.slots import most_of
 
 _ARCHIVE_KINDS = {FileKind.ARCHIVE_DATA, FileKind.ARCHIVE_INDEX, FileKind.ARCHIVE_KEY}
 
@@ -44,7 +45,7 @@ class ValidateRequest:
         everything: all sets and all log, said explicitly.
         sample: share of the macro files to read, percent; everything else is always read.
         memory: ceiling of the buffers that macroblocks are read into, bytes.
-        concurrency: requests under way. workers: threads that verify and decompress.
+        concurrency: requests under way; None for as many as pay. workers: threads that verify and decompress.
     """
 
     set_id: int | None = None
@@ -52,7 +53,7 @@ class ValidateRequest:
     everything: bool = False
     sample: float | None = None
     memory: int = 256 << 20
-    concurrency: int = 4
+    concurrency: int | None = None
     workers: int = 2
 
 
@@ -347,7 +348,7 @@ class _Validation:
 
     async def _each(self, items: Iterable[Any], check: Callable[[Any], Awaitable[None]]) -> None:
         """A few at a time; what is no damage, an unreachable destination, ends them all."""
-        await each(items, self._request.concurrency, check)
+        await each(items, most_of(self._request.concurrency), check)
 
     def _show(self) -> None:
         self._emit(

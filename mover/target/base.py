@@ -103,6 +103,11 @@ class Target(Protocol):
     url: str  # without secrets
     capabilities: Capabilities
 
+    @property
+    def parts_under_way(self) -> int:
+        """How many parts are sent at a time now: what was asked for, or what pays."""
+        ...
+
     async def check(self) -> None:
         """Prove that the destination answers and is still the one that was opened (mount identity)."""
         ...

@@ -26,7 +26,7 @@ from mover.target.handles import FileHandle
 from mover.target.paths import temporary_name
 from mover.target.tree import Tree, info_of, reserve, write_all
 
-_UNDER_WAY = 3  # a local disk is busy with one; a server far away is not
+UNDER_WAY = 3  # a local disk is busy with one; a server far away is not
 _FLUSH_EVERY = 32 << 20  # through the cache: dirty bytes before they are forced out
 _MOST_RESERVED = 64 << 20
 
@@ -59,7 +59,7 @@ class FileWriter:
         view = part.data
         try:
             self._require_open("write")
-            while self._under_way and (len(self._under_way) >= _UNDER_WAY or self._under_way[0].ended.done()):
+            while self._under_way and (len(self._under_way) >= UNDER_WAY or self._under_way[0].ended.done()):
                 await self._settle_oldest()
             room, offset = self._plan_room(len(view)), self._size
             call = self._calls.start(partial(self._put, view, offset, room), "write", self._path)

@@ -19,7 +19,7 @@ from mover.target.base import Buffer, Capabilities, Leftover, ObjectInfo
 from mover.target.calls import Call, Calls
 from mover.target.file_append import append_to
 from mover.target.file_reader import FileReader, end_of_range, read_range
-from mover.target.file_writer import FileWriter
+from mover.target.file_writer import UNDER_WAY, FileWriter
 from mover.target.handles import FileHandle, HandleClosed, Recent
 from mover.target.mount import Root
 from mover.target.paths import check_path, check_prefix, finished_name, is_temporary
@@ -62,6 +62,10 @@ class FileTarget:
         """Open the root directory and remember which mount it is. Raises UnreachableError."""
         root = await self._calls.run(lambda: Root(self.path, create=self._create), "open", "")
         self._tree = Tree(root)
+
+    @property
+    def parts_under_way(self) -> int:
+        return UNDER_WAY
 
     async def check(self) -> None:
         tree = self._opened()

@@ -191,6 +191,10 @@ class PacedTarget:
         self._first = first
         self._clock: Clock = clock or SystemClock()
 
+    @property
+    def parts_under_way(self) -> int:
+        return self.inner.parts_under_way
+
     async def wait(self, size: int = 0, requests: int = 1) -> None:
         """Wait for a place for ``size`` bytes."""
         seconds = self._pace.reserve(size, requests, first=self._first)

@@ -58,6 +58,10 @@ class S3Target:
         await self._client.open()
         await self._look(attempts=3)
 
+    @property
+    def parts_under_way(self) -> int:
+        return self._client.slots.limit
+
     async def check(self) -> None:
         await self._look(attempts=None)
 

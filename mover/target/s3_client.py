@@ -55,7 +55,7 @@ class S3Client:
     async def open(self) -> None:
         """Make the sender ready; nothing is sent. Raises ConfigError."""
         # Parts, and as many small requests beside them.
-        connections = 2 * self.destination.concurrency + 8
+        connections = 2 * self.slots.most + 8
         sender = make_sender(self.destination, connections)
         try:
             await sender.open()

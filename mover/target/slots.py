@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 FIRST = 4
+MOST = 16  # where nobody said how many: what more could bring is less than the memory it takes
 INTERVAL = 1.0  # seconds that a rate is measured over, at least
 _PAYS = 1.04  # less than four per cent more is noise
 _REST = 10  # intervals without another try, after one that did not pay
@@ -50,18 +51,22 @@ def climb(state: Climb, rate: float, full: bool, most: int) -> Climb:
     return Climb(state.limit + step, rate, step, 0)
 
 
+def most_of(concurrency: int | None) -> int:
+    """How many may be under way at most; None is for a limit that is found by trying."""
+    return MOST if concurrency is None else concurrency
+
+
 class Slots:
     """Slots for requests, for one event loop.
 
     Args:
-        most: no more than so many, whatever pays.
-        adaptive: begin with a few and find the limit; else it is ``most`` until the store asks for less.
+        concurrency: so many, until the store asks for less; None begins with a few and finds what pays, up to ``MOST``.
         now: a monotonic clock, seconds.
     """
 
-    def __init__(self, most: int, *, adaptive: bool = False, now: Callable[[], float] = time.monotonic) -> None:
-        self.most = most
-        self._adaptive = adaptive
+    def __init__(self, concurrency: int | None, *, now: Callable[[], float] = time.monotonic) -> None:
+        self.most = most = most_of(concurrency)
+        self._adaptive = adaptive = concurrency is None
         self._now = now
         self._state = Climb(min(FIRST, most) if adaptive else most)
         self._used = 0

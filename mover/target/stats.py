@@ -33,6 +33,10 @@ class StatsTarget:
         self.url: str = inner.url
         self.capabilities: Capabilities = inner.capabilities
 
+    @property
+    def parts_under_way(self) -> int:
+        return self.inner.parts_under_way
+
     async def check(self) -> None:
         with _counted(self.stats, "check"):
             await self.inner.check()

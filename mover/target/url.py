@@ -61,7 +61,7 @@ class ObjectDestination:
     confirm: tuple[str, ...] = ("md5",)  # see Profile
     payload: str = "unsigned"  # or "signed": with its SHA-256
     part_size: int = 8 * MIB
-    concurrency: int = 4
+    concurrency: int | None = None  # None: what pays is found by trying
     access_id: str | None = field(default=None, repr=False)
     access_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
@@ -193,7 +193,7 @@ def _parse_object(url: str, scheme: str, rest: str) -> ObjectDestination:
         confirm=(_choice(url, options, "confirm", "", CONFIRMATIONS),) if "confirm" in options else profile.confirm,
         payload=_choice(url, options, "payload", "unsigned", ("unsigned", "signed")),
         part_size=part_size,
-        concurrency=_number(url, options, "concurrency", 4, 1, 256),
+        concurrency=_number(url, options, "concurrency", 8, 1, 256) if "concurrency" in options else None,
         access_id=access_id,
         access_key=access_key,
         session_token=options.get("session_token"),

@@ -50,6 +50,10 @@ class FaultyTarget:
             self.dead = True
             self._alive()
 
+    @property
+    def parts_under_way(self) -> int:
+        return self.inner.parts_under_way
+
     async def check(self) -> None:
         self._alive()
         await self.inner.check()
