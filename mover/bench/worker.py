@@ -181,7 +181,7 @@ _ALONE = {"repeat": repeat, "command": command, "follow": follow}
 
 
 async def _run(job: dict[str, Any]) -> dict[str, Any]:
-    target = await open_target(os.environ[DEST], concurrency=job["concurrency"], part_size=job["part_size"])
+    target = await open_target(os.environ[DEST], concurrency=job["concurrency"])
     try:
         return await _ON_A_TARGET[job["do"]](job, target)
     finally:

@@ -171,7 +171,6 @@ class ManyProcesses:
                 space=space,
                 compression=compression,
                 concurrency=self._limits.concurrency,
-                part_size=self._limits.part_size,
                 memory=self._plan,
                 first_sub=number,
                 stride=self._count,

@@ -53,7 +53,6 @@ class PackingJob:
     space: MacroSpace
     compression: Compression
     concurrency: int | None
-    part_size: int
     memory: MemoryPlan  # of this process; its slabs are the reading one's
     first_sub: int
     stride: int

@@ -96,16 +96,10 @@ async def open_session(
     if need_source and settings.source is None:
         raise ConfigError("no source was given", hint="name the store with --source seekdb:///base/dir")
     async with AsyncExitStack() as stack:
-        origins = settings.origins()
-        chosen = {
-            name: getattr(settings, name)
-            for name in ("concurrency", "part_size")
-            if name in origins and origins[name].kind != "default"
-        }
         pace = _pace(settings, needed=need_catalog)
         if pace is not None:
             stack.callback(pace.close)
-        target = await open_target(settings.dest, create=need_source, **chosen)
+        target = await open_target(settings.dest, create=need_source, concurrency=settings.concurrency)
         stack.push_async_callback(target.aclose)
         if pace is not None:
             target = PacedTarget(target, pace, first=archiving, clock=clock)

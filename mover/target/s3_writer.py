@@ -140,7 +140,7 @@ class S3Writer:
             most = self._client.profile.max_parts
             if number > most:
                 message = f"{self._path!r} has more than the {most} parts that the store takes"
-                raise TargetError(message, hint="give a larger part_size", path=self._path)
+                raise TargetError(message, hint="give a larger --part-size", path=self._path)
             await self._upload(number, content)
         except MoverError as error:
             self._error = self._error or error

@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from mover.errors import OB_BACKUP_DEST_INVALID, ConfigError
 from mover.target.base import Target
-from mover.target.profiles import CONFIRMATIONS, MIB, PROFILES, Profile
+from mover.target.profiles import CONFIRMATIONS, PROFILES, Profile
 
 _HIDDEN = "***"
 # Values that may be shown. Everything else is hidden, so that a misspelled "acess_key" is hidden too.
@@ -25,7 +25,7 @@ _SHOWN = frozenset(
     | {"data_dir", "base_dir", "cluster", "tenant", "tenant_id", "database", "version", "uid", "gid"}
 )
 _OPTIONS = frozenset(
-    {"host", "endpoint", "region", "profile", "addressing", "signature", "part_size", "concurrency", "appid"}
+    {"host", "endpoint", "region", "profile", "addressing", "signature", "concurrency", "appid"}
     | {"sender", "confirm", "payload"}
     | {"access_id", "access_key", "session_token"}
 )
@@ -60,7 +60,6 @@ class ObjectDestination:
     sender: str = "fast"  # or "aiobotocore"
     confirm: tuple[str, ...] = ("md5",)  # see Profile
     payload: str = "unsigned"  # or "signed": with its SHA-256
-    part_size: int = 8 * MIB
     concurrency: int | None = None  # None: what pays is found by trying
     access_id: str | None = field(default=None, repr=False)
     access_key: str | None = field(default=None, repr=False)
@@ -106,15 +105,13 @@ def parse_url(url: str) -> FileDestination | ObjectDestination:
     raise _bad(url, f"{scheme}:// is not known", "use file://, s3:// or oss://")
 
 
-async def open_target(
-    url: str, *, create: bool = True, concurrency: int | None = None, part_size: int | None = None
-) -> Target:
+async def open_target(url: str, *, create: bool = True, concurrency: int | None = None) -> Target:
     """Open a destination, and prove that it answers.
 
     Args:
         url: see the module. Keys in it are accepted, but the environment is the better place for them.
         create: make the directory of a ``file://`` destination when it is missing. Readers pass False.
-        concurrency, part_size: for object stores, instead of what the URL or the default says.
+        concurrency: for object stores, instead of what the URL or the default says.
 
     Raises ConfigError for a URL that can not be used or a bucket that does not exist, UnreachableError when nobody
     answers or the sign-in is refused. Close the result with ``aclose``.
@@ -135,8 +132,6 @@ async def open_target(
 
     if concurrency is not None:
         destination = dataclasses.replace(destination, concurrency=concurrency)
-    if part_size is not None:
-        destination = dataclasses.replace(destination, part_size=max(part_size, destination.profile.min_part))
     objects = S3Target(destination)
     try:
         await objects.open()
@@ -179,7 +174,6 @@ def _parse_object(url: str, scheme: str, rest: str) -> ObjectDestination:
     if (access_id is None) != (access_key is None):
         raise _bad(url, "only one of access_id and access_key is given", "give both, or none and use the environment")
     addressing = _choice(url, options, "addressing", profile.addressing, ("virtual", "path"))
-    part_size = _number(url, options, "part_size", 8 * MIB, profile.min_part, 1 << 30)
     return ObjectDestination(
         url=redact(url),
         bucket=bucket,
@@ -192,7 +186,6 @@ def _parse_object(url: str, scheme: str, rest: str) -> ObjectDestination:
         sender=_choice(url, options, "sender", "fast", ("fast", "aiobotocore")),
         confirm=(_choice(url, options, "confirm", "", CONFIRMATIONS),) if "confirm" in options else profile.confirm,
         payload=_choice(url, options, "payload", "unsigned", ("unsigned", "signed")),
-        part_size=part_size,
         concurrency=_number(url, options, "concurrency", 8, 1, 256) if "concurrency" in options else None,
         access_id=access_id,
         access_key=access_key,

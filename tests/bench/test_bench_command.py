@@ -96,7 +96,7 @@ def test_the_sink_says_what_a_writer_wants_to_hear(sink, monkeypatch, profile):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
 
     async def story():
-        url = f"s3://bench/{profile[:3]}?endpoint=http://{sink}&profile={profile}&part_size=5MiB"
+        url = f"s3://bench/{profile[:3]}?endpoint=http://{sink}&profile={profile}"
         target = await open_target(url)
         try:
             writer = await target.create("large")

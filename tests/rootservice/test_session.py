@@ -21,7 +21,7 @@ async def test_two_spellings_of_a_destination_have_one_catalog(tmp_path: Path) -
     """Else two archivers of one destination would each hold a lease of their own."""
     spellings = [
         ["file:///mnt/b", "file:///mnt/b/", "file:///mnt/./b", "file://localhost/mnt/b"],
-        ["s3://bucket/p?endpoint=http://h:1", "s3://bucket/p/?endpoint=http://h:1&part_size=8388608"],
+        ["s3://bucket/p?endpoint=http://h:1", "s3://bucket/p/?endpoint=http://h:1&concurrency=7"],
         ["s3://bucket/p?endpoint=http://h:2"],
         ["s3://bucket/q?endpoint=http://h:1"],
     ]

@@ -32,12 +32,12 @@ def test_file_url_round_trip():
 
 
 def test_s3():
-    url = "s3://bucket/some/pre%20fix/?endpoint=http://127.0.0.1:8333&profile=seaweedfs&region=eu-1&part_size=16M&concurrency=9"
+    url = "s3://bucket/some/pre%20fix/?endpoint=http://127.0.0.1:8333&profile=seaweedfs&region=eu-1&concurrency=9"
     found = parse_url(url)
     assert isinstance(found, ObjectDestination)
     assert (found.bucket, found.prefix, found.endpoint) == ("bucket", "some/pre fix", "http://127.0.0.1:8333")
     assert (found.profile.name, found.region, found.addressing) == ("seaweedfs", "eu-1", "path")
-    assert (found.part_size, found.concurrency) == (16 << 20, 9)
+    assert found.concurrency == 9
     assert (found.access_id, found.access_key) == (None, None)
     assert found.url == url
 
@@ -90,9 +90,9 @@ def test_oss_as_oceanbase_writes_it(host, endpoint, region):
         "s3://bucket?region=a&region=b",
         "s3://bucket?access_id=only",
         "s3://bucket?access_key=only",
-        "s3://bucket?part_size=1",
-        "s3://bucket?part_size=-5M",
-        "s3://bucket?part_size=lots",
+        "s3://bucket?concurrency=0",
+        "s3://bucket?concurrency=-5M",
+        "s3://bucket?concurrency=lots",
         "s3://bucket?concurrency=0",
         "s3://bucket?addressing=maybe",
         "oss://bucket/dir",
