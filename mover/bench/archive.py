@@ -32,7 +32,14 @@ def archive_rows(options: Options, peers: Peers, say: Say) -> list[dict[str, Any
             samples = []
             for turn in range(options.pairs):
                 with scratch_directory(options, size) as directory:
-                    image = StoreImage(directory / "store", "incompressible", 1, log_bytes=size, rows=_KINDS[kind])
+                    image = StoreImage(
+                        directory / "store",
+                        "incompressible",
+                        1,
+                        log_bytes=size,
+                        rows=_KINDS[kind],
+                        log_rate=rate * 1e6,
+                    )
                     sample = _follow(place, image, rate)
                 samples.append(sample)
                 told = sample.told

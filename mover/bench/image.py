@@ -26,10 +26,21 @@ class StoreImage:
         base: a directory that does not exist yet.
         kind: of the blocks, see :mod:`mover.bench.data`.
         count: how many.
+        log_bytes: of log, at least.
         rows: whether the log's entries hold rows, which compress, or random bytes.
+        log_rate: bytes per second that the log's SCNs tell of.
     """
 
-    def __init__(self, base: Path, kind: str, count: int, *, log_bytes: int = _LOG_BYTES, rows: bool = True) -> None:
+    def __init__(
+        self,
+        base: Path,
+        kind: str,
+        count: int,
+        *,
+        log_bytes: int = _LOG_BYTES,
+        rows: bool = True,
+        log_rate: float = 1e9,
+    ) -> None:
         self.paths = StorePaths.of_base(base)
         self.kind = kind
         self.count = count
@@ -45,7 +56,7 @@ class StoreImage:
                 file.write(block)
         (self.paths.slog_sys / "1").write_bytes(b"")
         (self.paths.palf_meta / "0").write_bytes(struct.pack("<Q", 1).ljust(PAGE, b"\0"))
-        self.log_end = write_log_files(self.paths.palf_log, log_bytes, compressible=rows)
+        self.log_end = write_log_files(self.paths.palf_log, log_bytes, compressible=rows, rate=log_rate)
 
     @property
     def url(self) -> str:

@@ -48,13 +48,14 @@ class Group(NamedTuple):
     scn: int
 
 
-def groups(*, compressible: bool = True) -> Iterator[Group]:
+def groups(*, compressible: bool = True, rate: float = 1e9) -> Iterator[Group]:
     """Groups of 64 KB from LSN 0 on, without end; what is left of a file is filled with padding, as the engine does.
 
     Args:
         compressible: entries hold rows, of which zstd level 1 makes about 0.4; else random bytes.
+        rate: bytes per second that the SCNs tell of.
     """
-    rng = random.Random(1)
+    rng, step = random.Random(1), round(_ENTRY_BYTES / rate * 1e9)
     stock = b"".join(row_stock(rng)) if compressible else rng.randbytes(8 << 20)
     accum, log_id, lsn, scn = PALF_START_ACCUM, 1, 0, _FIRST_SCN
     while True:
@@ -68,7 +69,7 @@ def groups(*, compressible: bool = True) -> Iterator[Group]:
         else:
             for _ in range(_ENTRIES):
                 at = rng.randrange(len(stock) - _ENTRY_BYTES)
-                data, scn = stock[at : at + _ENTRY_BYTES], scn + 1000
+                data, scn = stock[at : at + _ENTRY_BYTES], scn + step
                 crc = ob_crc64(data)
                 body += _checked((ENTRY_MAGIC, ENTRY_VERSION, len(data), scn, crc), 0, ENTRY_IMAGE.format) + data
                 checksum = ob_crc64(struct.pack("<Q", crc), checksum)
@@ -90,15 +91,17 @@ def palf_log(size: int) -> bytes:
     raise AssertionError("unreachable")
 
 
-def write_log_files(directory: Path, size: int, *, compressible: bool = True) -> int:
+def write_log_files(directory: Path, size: int, *, compressible: bool = True, rate: float = 1e9) -> int:
     """Write log files ``0``, ``1``, ... with at least ``size`` bytes of log, and ``ENDS`` beside ``directory``.
+
+    Arguments as of :func:`groups`.
 
     Returns:
         The LSN where the log ends.
     """
     ends, end, file = array("Q"), 0, None
     try:
-        for group in groups(compressible=compressible):
+        for group in groups(compressible=compressible, rate=rate):
             number, inside = divmod(group.lsn, PALF_FILE_BYTES)
             if inside == 0:
                 if file is not None:
