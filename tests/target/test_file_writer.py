@@ -111,13 +111,13 @@ async def test_a_few_writes_are_under_way_and_no_more(target, monkeypatch):
             given += 1
 
     task = asyncio.create_task(give())
-    await until(lambda: gate.inside == file_writer._UNDER_WAY)
-    assert given == file_writer._UNDER_WAY  # write returned as soon as there was a slot
+    await until(lambda: gate.inside == file_writer.UNDER_WAY)
+    assert given == file_writer.UNDER_WAY  # write returned as soon as there was a slot
     assert [part.releases for part in parts] == [0] * 8
     gate.opened.set()
     await task
     await writer.commit()
-    assert gate.most == file_writer._UNDER_WAY
+    assert gate.most == file_writer.UNDER_WAY
     assert [part.releases for part in parts] == [1] * 8
     assert await target.get("f") == b"".join(bytes([n]) * PART for n in range(8))
 

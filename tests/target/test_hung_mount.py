@@ -109,7 +109,7 @@ async def test_cancel_during_a_hang(mount, target, monkeypatch, operation):
     """The cancel does not wait for the mount; parts come back when it answers, and nothing is published."""
     monkeypatch.setattr(file_writer, "GRACE", 0.3)
     parts = [LentPart(bytes(PART)) for _ in range(20)]
-    given = {"write": file_writer._UNDER_WAY + 1, "fsync": 20, "*": 0}[operation]
+    given = {"write": file_writer.UNDER_WAY + 1, "fsync": 20, "*": 0}[operation]
     taken = []
     mount.faults(hang=(operation,))
     task = asyncio.create_task(write(target, "f", (taken.append(part) or part for part in parts)))
@@ -130,12 +130,12 @@ async def test_a_file_system_whose_server_dies(mount, target):
     parts, taken = [LentPart(bytes(PART)) for _ in range(20)], []
     mount.faults(hang=("write",))
     task = asyncio.create_task(write(target, "f", (taken.append(part) or part for part in parts)))
-    await until(lambda: mount.hung("write") and len(taken) == file_writer._UNDER_WAY + 1)
+    await until(lambda: mount.hung("write") and len(taken) == file_writer.UNDER_WAY + 1)
     mount.kill()
     with pytest.raises((TargetError, UnreachableError)) as caught:
         await asyncio.wait_for(task, 30)
     assert caught.value.hint
-    assert sum(part.releases for part in parts) == file_writer._UNDER_WAY + 1
+    assert sum(part.releases for part in parts) == file_writer.UNDER_WAY + 1
     for call in (target.check, lambda: target.put("g", b"x"), lambda: target.append("log", 0, b"x")):
         with pytest.raises(MountError) as lost:
             await call()
