@@ -7,6 +7,7 @@ read by others. The report says when the work itself began: what went before is 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -182,6 +183,7 @@ _ALONE = {"repeat": repeat, "command": command, "follow": follow}
 
 async def _run(job: dict[str, Any]) -> dict[str, Any]:
     target = await open_target(os.environ[DEST], concurrency=job["concurrency"])
+    gc.freeze()  # as a command does
     try:
         return await _ON_A_TARGET[job["do"]](job, target)
     finally:

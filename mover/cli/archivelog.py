@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from typing import TYPE_CHECKING
 
 import click
@@ -88,8 +87,6 @@ def run(invocation: Invocation, until_caught_up: bool) -> int:
     async def body(session: Session, control: Control) -> RoundView:
         from mover.rootservice import archive
 
-        # What was imported stays for days: the collector need not look at it again and again.
-        gc.freeze()
         with control.graceful() as stop:
             return await archive.run(session, until_caught_up=until_caught_up, stop=stop)
 

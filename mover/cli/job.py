@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -63,6 +64,9 @@ def with_session(
         async with open_session(
             settings, need_source=need_source, need_catalog=need_catalog, archiving=archiving, emit=display.emit
         ) as session:
+            if not silent:
+                # What was imported stays until the end: the collector need not look at it again and again.
+                gc.freeze()
             return await body(session, control)
 
     return run_job(whole, display)

@@ -21,7 +21,7 @@ FRAME_ROOM = frame_room(MACRO_BLOCK_SIZE + 128)
 END_MARK_ROOM = 4096
 _FEWEST_SLABS = 4
 _FEWEST_PARTS = 3  # one being filled, one that may be the last of its file, one kept back by a writer
-_SLABS_AHEAD = 8  # being read while as many as a lane takes at a time are being packed
+_SLABS_AHEAD = 8  # being read
 
 
 class PooledBuffer:
@@ -161,9 +161,12 @@ def plan_memory(memory: int, *, part_size: int, min_part: int, concurrency: int,
         size = blocks * FRAME_ROOM + END_MARK_ROOM
         parts = workers + concurrency + _FEWEST_PARTS - 1
         slabs = (memory - parts * size) // MACRO_BLOCK_SIZE
-        if slabs >= _SLABS_AHEAD + workers * blocks or blocks == fewest:
+        # For each lane what it packs, and as much that waits. More would only be memory that went cold.
+        enough = _SLABS_AHEAD + 2 * workers * blocks
+        if slabs >= enough or blocks == fewest:
             break
         blocks -= 1
+    slabs = min(slabs, enough)
     if slabs < _FEWEST_SLABS + blocks:
         parts = max(_FEWEST_PARTS, (memory - (_FEWEST_SLABS + blocks) * MACRO_BLOCK_SIZE) // size)
         slabs = (memory - parts * size) // MACRO_BLOCK_SIZE
