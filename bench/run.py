@@ -55,7 +55,8 @@ def steps(size: int, pairs: int, seconds: str) -> list[Step]:
     return [
         Step("start", "", ("start", *many)),
         Step("kernel", "", ("kernel", *many, "--seconds", "0.3")),
-        Step("pipeline-sink", "sink", ("pipeline", *many, "--size", whole, *kinds, *at_once)),
+        # Twice the size, as a restore: less of the start of a process in what a GB costs.
+        Step("pipeline-sink", "sink", ("pipeline", *many, "--size", double, *kinds, *at_once)),
         Step("pipeline-seekdb", "sink", ("pipeline", *many, "--size", half, "--kind", "seekdb", *at_once)),
         Step("pipeline-file", "file", ("pipeline", *many, "--size", whole, *kinds)),
         Step("target-sink", "sink", ("target", *many, "--size", whole, *at_once)),

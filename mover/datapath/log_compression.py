@@ -1,7 +1,7 @@
 """Whether a piece of log is compressed: what pays, inside what archiving may take from the database it runs beside.
 
 ``auto`` tries zstd where a sample of the log says that it pays, for as long as archiving altogether takes no more than
-seven hundredths of a processor per second of log. Time is the log's own (its SCNs), so catching up stores the same as
+six hundredths of a processor per second of log. Time is the log's own (its SCNs), so catching up stores the same as
 following did: what writes 10 MB/s has all of its log compressed, what writes 60 MB/s a part of it.
 """
 
@@ -14,7 +14,7 @@ from mover.kernel import zstd_compress
 from mover.media.archive import chunk
 from mover.media.header import Compressor
 
-_SHARE = 0.07  # processor seconds per second of log, for all of archiving
+_SHARE = 0.06  # processor seconds per second of log, for all of archiving
 _REST = 0.95e-9  # processor seconds per byte of log for reading, verifying, framing and writing it: measured
 _SAVED = 0.1  # what quiet times leave for busy ones, in processor seconds
 _LONGEST_STEP = 10.0  # seconds: SCNs may jump
