@@ -7,7 +7,7 @@ order: the index says where a block is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
@@ -109,7 +109,7 @@ class MacroFiles:
         async with self._turn:
             await self._close()
             await asyncio.gather(*self._closing)
-            self.files.sort(key=lambda file: _sub_of(file.path))
+            self.files = by_sub(self.files)
 
     async def abort(self) -> None:
         """Remove what is unfinished. Published files stay; they belong to a set that will never be complete."""
@@ -160,5 +160,6 @@ class MacroFiles:
                 raise error
 
 
-def _sub_of(path: str) -> int:
-    return int(path.rpartition(".")[2])
+def by_sub(files: Iterable[WrittenFile]) -> list[WrittenFile]:
+    """Macro files in the order of their sub numbers: they are published in any order."""
+    return sorted(files, key=lambda file: int(file.path.rpartition(".")[2]))

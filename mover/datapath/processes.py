@@ -20,6 +20,7 @@ from mover.datapath.buffers import BufferPool, MemoryPlan, PooledBuffer
 from mover.datapath.channel import Channel
 from mover.datapath.compression import Compression
 from mover.datapath.intake import Intake, PackCounters
+from mover.datapath.packer import by_sub
 from mover.errors import MoverError
 from mover.media.layout import Layout
 from mover.media.pg import PGKey
@@ -80,7 +81,7 @@ async def pack_in_processes(
     workers = [_Worker(slabs) for _ in jobs]
     intake = Intake(previous, progress)
 
-    def count(_worker: _Worker) -> None:
+    def count() -> None:
         intake.counters.input_bytes = sum(worker.counters.input_bytes for worker in workers)
         intake.stored(0, sum(worker.counters.output_bytes for worker in workers))
 
@@ -112,8 +113,7 @@ async def pack_in_processes(
         files.extend(written)
         for number, placement in placements:
             intake.placed(number, placement)
-    files.sort(key=lambda file: int(file.path.rpartition(".")[2]))
-    return intake.placements, files
+    return intake.placements, by_sub(files)
 
 
 class _Worker:
@@ -151,7 +151,7 @@ class _Worker:
         assert self._channel is not None
         self._channel.send("end")
 
-    async def listen(self, count: Callable[[_Worker], None]) -> tuple[list[tuple[int, Placement]], list[WrittenFile]]:
+    async def listen(self, count: Callable[[], None]) -> tuple[list[tuple[int, Placement]], list[WrittenFile]]:
         """Until it has published everything."""
         assert self._channel is not None
         while (message := await self._channel.receive()) is not None:
@@ -160,7 +160,7 @@ class _Worker:
                 self._lent.pop(values[0]).release()
             elif kind == "progress":
                 self.counters = values[0]
-                count(self)
+                count()
             elif kind == "failed":
                 raise values[0]
             elif kind == "done":

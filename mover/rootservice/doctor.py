@@ -21,6 +21,7 @@ from mover.media.archive_info import ArchiveStatus, current_round
 from mover.media.layout import Layout
 from mover.repository.archive_state import load_record, load_rounds
 from mover.repository.tree import Repository
+from mover.rootservice.session import open_store
 from mover.store.base import LogSource, Store
 from mover.target.base import BytesPart, Target
 from mover.target.mount_options import mount_of, parse_mountinfo, risks
@@ -97,7 +98,7 @@ async def examine(settings: Settings, *, seconds: float = 2.0, on_check: Callabl
     try:
         if settings.source is not None:
             try:
-                store = _open_store(settings)
+                store = open_store(settings, settings.source)
             except MoverError as error:
                 await note(_one(_failed("source", "open", error)))
             else:
@@ -117,21 +118,6 @@ async def examine(settings: Settings, *, seconds: float = 2.0, on_check: Callabl
         if store is not None:
             await store.aclose()
     return Examination(tuple(checks))
-
-
-def _open_store(settings: Settings) -> Store:
-    from mover.store.seekdb.store import open_seekdb
-
-    assert settings.source is not None
-    return open_seekdb(
-        settings.source,
-        user=settings.source_user,
-        password=settings.source_password,
-        offline=settings.offline,
-        cluster_name=settings.cluster_name,
-        cluster_id=settings.cluster_id,
-        scratch=settings.scratch_dir,
-    )
 
 
 async def _source(store: Store) -> AsyncIterator[Check]:

@@ -74,6 +74,23 @@ async def open_catalog(settings: Settings) -> AsyncIterator[Catalog]:
         await catalog.aclose()
 
 
+def open_store(settings: Settings, source: str) -> Store:
+    """The store at the URL ``source``; nothing is connected yet. Raises ConfigError. Close it."""
+    # Only the seekdb store exists, and importing it costs start-up time that listings need not pay.
+    from mover.store.seekdb.store import open_seekdb
+
+    return open_seekdb(
+        source,
+        user=settings.source_user,
+        password=settings.source_password,
+        offline=settings.offline,
+        cluster_name=settings.cluster_name,
+        cluster_id=settings.cluster_id,
+        scratch=settings.scratch_dir,
+        spool_memory=settings.memory // _SPOOL_SHARE,
+    )
+
+
 @asynccontextmanager
 async def open_session(
     settings: Settings,
@@ -105,19 +122,7 @@ async def open_session(
             target = PacedTarget(target, pace, first=archiving, clock=clock)
         store: Store | None = None
         if need_source and settings.source is not None:
-            # Only the seekdb store exists, and importing it costs start-up time that listings need not pay.
-            from mover.store.seekdb.store import open_seekdb
-
-            store = open_seekdb(
-                settings.source,
-                user=settings.source_user,
-                password=settings.source_password,
-                offline=settings.offline,
-                cluster_name=settings.cluster_name,
-                cluster_id=settings.cluster_id,
-                scratch=settings.scratch_dir,
-                spool_memory=settings.memory // _SPOOL_SHARE,
-            )
+            store = open_store(settings, settings.source)
             stack.push_async_callback(store.aclose)
         catalog = await stack.enter_async_context(open_catalog(settings)) if need_catalog else None
         layout = Layout(settings.cluster_name, settings.cluster_id)

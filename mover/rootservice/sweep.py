@@ -113,13 +113,12 @@ async def sweep(session: Session, *, older_than: float, plan: bool) -> SweepRepo
     repository = session.repository
     async with session.lease("backup") as lease:
         session.emit(Phase("sweep", "look"))
-        sizes = {info.path: info.size async for info in repository.files(repository.layout.incarnation_dir)}
         infos = await load_infos(repository)
         dead = {}
         for info in infos:
             if info.status != BackupStatus.SUCCESS and not _superseded(infos, info):
-                paths = await remains_of(repository, info)
-                dead[info.inc_backup_set_id] = (info, [(path, sizes.get(path, 0)) for path in paths])
+                found = await remains_of(repository, info)
+                dead[info.inc_backup_set_id] = (info, [(file.path, file.size) for file in found])
         leftovers = [found async for found in repository.target.leftovers("")]
         report = plan_sweep(repository.layout, leftovers, dead, session.clock.now_us() - round(older_than * 1_000_000))
         if plan:
