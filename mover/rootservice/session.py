@@ -104,6 +104,8 @@ async def open_session(
     """Open destination and, as needed, store and catalog; close them in reverse order.
 
     Args:
+        need_source: the store must be given.
+        need_catalog: leases or the views of jobs are used; without it a session is open in half the time.
         archiving: what this session moves goes before what others move, where the destination's use is limited.
 
     Raises ConfigError for what is missing or malformed, UnreachableError for what does not answer.
