@@ -29,7 +29,7 @@ demo: build
 # alone, the great run last, so that its summary is the last that is said.
 WORKERS ?= 3
 
-test: build
+test: build $(STAMPS)/servers
 	@date +%s > $(STAMPS)/began
 	$(PYTEST) -q -m alone
 	MOVER_PURE=1 $(PYTEST) -q -n $(WORKERS) tests/kernel tests/media
@@ -40,7 +40,7 @@ lint: build
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-soak: build
+soak: build $(STAMPS)/servers
 	$(PYTEST) -m soak
 
 fuzz: build
@@ -68,6 +68,11 @@ build: $(STAMPS)/installed
 $(STAMPS)/system:
 	PYTHON="$(PYTHON)" tools/system-packages
 	@mkdir -p $(STAMPS)
+	@touch $@
+
+# Servers that the tests start for themselves; nothing of them runs otherwise.
+$(STAMPS)/servers: $(STAMPS)/system tools/system-packages
+	PYTHON="$(PYTHON)" tools/system-packages tests
 	@touch $@
 
 $(STAMPS)/venv: $(STAMPS)/system

@@ -8,7 +8,6 @@ server is killed at the end, and by the kernel when this process dies first.
 
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -18,18 +17,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from child import free_ports, start_child
+
 START_SECONDS = 90
 _IDENTITIES = """{{"identities": [{{"name": "mover",
  "credentials": [{{"accessKey": "{access_id}", "secretKey": "{access_key}"}}],
  "actions": ["Admin", "Read", "Write", "List", "Tagging"]}}]}}"""
-# The child asks for SIGKILL at its parent's death, then becomes the server.
-_LAUNCH = """
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("the tests are gone")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class Weed:
@@ -90,7 +83,7 @@ class Weed:
         identities.write_text(_IDENTITIES.format(access_id=self.access_id, access_key=self.access_key))
         identities.chmod(0o600)
         names = ["s3", "master", "volume", "filer"]
-        numbers = iter(_free_ports(2 * len(names)))
+        numbers = iter(free_ports(2 * len(names)))
         ports = {option: next(numbers) for name in names for option in (f"{name}.port", f"{name}.port.grpc")}
         self.port = ports["s3.port"]
         command = [
@@ -110,14 +103,7 @@ class Weed:
             *(f"-{option}={number}" for option, number in ports.items()),
         ]
         with (self.directory / "log").open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _LAUNCH, str(os.getpid()), *command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self.directory,
-                start_new_session=True,  # ^C in a terminal is for the tests, which then stop the server
-            )
+            self.process = start_child(command, log=log, cwd=self.directory)
         self._wait()
 
     def stop(self) -> None:
@@ -166,15 +152,3 @@ def weed_server(directory: Path) -> Iterator[Weed]:
         yield weed
     finally:
         weed.stop()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now. Held open together, so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
