@@ -15,6 +15,7 @@ from mover.cli import (
     archivelog,
     backup,
     bench,
+    catalog,
     configuration,
     demo,
     doctor,
@@ -86,6 +87,7 @@ for _module in (
     doctor,
     sweep,
     throttle,
+    catalog,
     bench,
     configuration,
 ):

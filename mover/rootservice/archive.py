@@ -35,7 +35,7 @@ from mover.repository.archive_state import (
     require_doing,
 )
 from mover.rootservice.archiver import READ_SIZE, Archiver
-from mover.rootservice.catalog import archive_round
+from mover.rootservice.catalog_tables import archive_round
 from mover.rootservice.lease import Lease, holder_is_dead
 from mover.rootservice.round_views import RoundView
 from mover.rootservice.session import Session

@@ -129,7 +129,7 @@ async def run(session: Session, *, incremental: bool, plan: bool, stop: asyncio.
             raise
         await _publish(session, lease, info, receipt, identity)
         try:
-            await task.finish(0, "")
+            await task.finish(0, "", receipt)
         except UnreachableError as exc:
             # The set is there whatever the catalog says: it is an index, and the next backup corrects the row.
             session.emit(Notice("backup", f"backup set {info.inc_backup_set_id} is complete, but {exc.message}"))

@@ -9,7 +9,6 @@ from typing import Any
 
 from sqlalchemy import update
 
-from mover.clock import SystemClock
 from mover.datapath.compression import Compression
 from mover.datapath.intake import PackCounters
 from mover.datapath.packing import Limits, ManyProcesses, OneProcess, Packing, processes_for
@@ -19,7 +18,8 @@ from mover.events import Phase
 from mover.executor.base import Report
 from mover.media.backup_info import BackupInfo, BackupType
 from mover.repository.sets import LoadedSet
-from mover.rootservice.catalog import Catalog, backup_task, pg_task
+from mover.rootservice.catalog import Catalog
+from mover.rootservice.catalog_tables import backup_task, pg_task
 from mover.rootservice.lease import Lease, is_held
 from mover.rootservice.session import Session
 from mover.rootservice.state import pace_file
@@ -34,6 +34,7 @@ _COLUMNS = {
     "bytes_in": "input_bytes",
     "bytes_out": "output_bytes",
 }
+_FINAL = ("macro_block_count", "reused_macro_block_count", "input_bytes", "output_bytes")
 
 
 @dataclass(slots=True)
@@ -60,7 +61,8 @@ class BackupTask:
         async with self.session.catalog.begin() as connection:
             await self.lease.guard(connection)
             row = {**self._keys, "backup_type": letter, "status": "DOING", "result": 0, "comment": "", "pg_count": 1}
-            row |= {"partition_count": 1, "owner_epoch": self.lease.epoch, "start_time": now, "end_time": 0}
+            row |= {"partition_count": 1, "owner_epoch": self.lease.epoch, "end_time": 0}
+            row |= {"start_time": self.info.backup_snapshot_version}
             # We have the lease: whoever left another task unfinished is dead.
             for table in (backup_task, pg_task):
                 dead = {"status": "FINISH", "result": -1}
@@ -90,11 +92,18 @@ class BackupTask:
         except UnreachableError:
             pass  # the lease decides how long we may go on without a catalog
 
-    async def finish(self, result: int, comment: str) -> None:
-        """The end of the task, good (0) or bad."""
+    async def finish(self, result: int, comment: str, receipt: Mapping[str, Any] | None = None) -> None:
+        """The end of the task, good (0) or bad.
+
+        Args:
+            receipt: of the set: its counters are the last word, progress was noted once a second.
+        """
         done = {"status": "FINISH", "result": result, "comment": comment, "end_time": self.session.clock.now_us()}
         if result == 0:
             done |= {"finish_pg_count": 1, "finish_partition_count": 1}
+        if receipt is not None:
+            done |= {name: receipt[name] for name in _FINAL}
+            done["finish_macro_block_count"] = receipt["macro_block_count"]
         await self._update(done)
 
     async def cancel_requested(self) -> bool:
@@ -125,7 +134,7 @@ class BackupTask:
     async def request_cancel(catalog: Catalog, tenant: int) -> dict[str, Any]:
         """Put CANCEL on the task that is DOING. Raises PreconditionError when there is none."""
         async with catalog.begin() as connection:
-            running = await is_held(connection, f"backup:{tenant}", SystemClock().now_us())
+            running = await is_held(connection, f"backup:{tenant}")
             result = await connection.execute(
                 update(backup_task)
                 .where(backup_task.c.tenant_id == tenant)

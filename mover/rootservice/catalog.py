@@ -11,85 +11,28 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, MetaData, String, Table, Text, event, select, update
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
+from sqlalchemy import Table, event, select, update
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from mover.clock import Clock, SystemClock
 from mover.errors import ConfigError, UnreachableError
+from mover.rootservice.catalog_clock import SQLITE_FUNCTION
+from mover.rootservice.catalog_schema import prepare
 
-metadata = MetaData()
-
-# A lease is one row. Every transaction of its holder begins by touching that row with its epoch, so that a
-# coordinator that lost the lease writes nothing, however late it wakes up.
-lease_table = Table(
-    "mv_lease",
-    metadata,
-    Column("name", String(128), primary_key=True),
-    Column("holder", String(256), nullable=False),
-    Column("epoch", BigInteger, nullable=False),
-    Column("expires_us", BigInteger, nullable=False),
-)
-
-# One row per data backup and tenant: __all_tenant_backup_task and its history in one.
-backup_task = Table(
-    "mv_backup_task",
-    metadata,
-    Column("tenant_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("backup_set_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("backup_type", String(1), nullable=False),  # D full, I incremental
-    Column("status", String(16), nullable=False),  # GENERATE DOING FINISH CANCEL
-    Column("result", BigInteger, nullable=False, default=0),
-    Column("comment", Text, nullable=False, default=""),
-    Column("owner_epoch", BigInteger, nullable=False),
-    Column("start_time", BigInteger, nullable=False),  # us
-    Column("end_time", BigInteger, nullable=False, default=0),
-    Column("pg_count", BigInteger, nullable=False, default=0),
-    Column("finish_pg_count", BigInteger, nullable=False, default=0),
-    Column("partition_count", BigInteger, nullable=False, default=0),
-    Column("finish_partition_count", BigInteger, nullable=False, default=0),
-    Column("macro_block_count", BigInteger, nullable=False, default=0),
-    Column("finish_macro_block_count", BigInteger, nullable=False, default=0),
-    Column("reused_macro_block_count", BigInteger, nullable=False, default=0),
-    Column("input_bytes", BigInteger, nullable=False, default=0),
-    Column("output_bytes", BigInteger, nullable=False, default=0),
-)
-
-# One row per PG and backup: __all_tenant_pg_backup_task.
-pg_task = Table(
-    "mv_pg_task",
-    metadata,
-    Column("tenant_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("backup_set_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("table_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("partition_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("status", String(16), nullable=False),  # PENDING DOING FINISH
-    Column("result", BigInteger, nullable=False, default=0),
-    Column("task_id", BigInteger, nullable=False, default=0),
-    Column("retry_count", BigInteger, nullable=False, default=0),
-    Column("server", String(64), nullable=False, default=""),
-    Column("macro_block_count", BigInteger, nullable=False, default=0),
-    Column("finish_macro_block_count", BigInteger, nullable=False, default=0),
-    Column("input_bytes", BigInteger, nullable=False, default=0),
-    Column("output_bytes", BigInteger, nullable=False, default=0),
-    Index("mv_pg_task_status", "status"),
-)
-
-# One row per archive round and tenant: __all_tenant_backup_log_archive_status and its history in one.
-archive_round = Table(
-    "mv_archive_round",
-    metadata,
-    Column("tenant_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("round_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("status", String(16), nullable=False),
-    Column("start_us", BigInteger, nullable=False),
-    Column("checkpoint_scn", BigInteger, nullable=False, default=0),
-    Column("checkpoint_lsn", BigInteger, nullable=False, default=0),
-    Column("input_bytes", BigInteger, nullable=False, default=0),
-    Column("output_bytes", BigInteger, nullable=False, default=0),
-    Column("lag_us", BigInteger, nullable=False, default=0),
-    Column("updated_us", BigInteger, nullable=False, default=0),
-)
+# What a database that went away looks like. IntegrityError is not among them: it says that somebody was first.
+_GONE = (OperationalError, InterfaceError, PoolTimeout, OSError, TimeoutError)
+# A server that accepts and does not answer. Longer than a busy one needs, shorter than anybody waits.
+_CONNECT_SECONDS = 10
+_ANSWER_SECONDS = 20
 
 
 def _set_sqlite_pragmas(connection: Any, _record: Any) -> None:
@@ -114,47 +57,71 @@ def _no_implicit_begin(connection: Any, _record: Any) -> None:
 class Catalog:
     """The open catalog. Use :meth:`open`, then transactions from :meth:`begin`."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, clock: Clock) -> None:
         self.engine = engine
+        self.clock = clock  # of a catalog without a server
 
     @classmethod
-    async def open(cls, url: str) -> Catalog:
-        """Connect and create what is missing.
+    async def open(cls, url: str, clock: Clock | None = None) -> Catalog:
+        """Connect, create what is missing and bring an older catalog up to date.
 
-        Raises ConfigError for a bad URL, UnreachableError when nobody answers.
+        Args:
+            url: ``sqlite+aiosqlite:///PATH``, or ``mysql+asyncmy://USER:PASSWORD@HOST:PORT/DATABASE``.
+            clock: of a catalog in a file; a server has its own.
+
+        Raises ConfigError for a bad URL and a catalog of a newer mover, UnreachableError when nobody answers.
         """
-        try:
-            parsed = make_url(url)
-            engine = create_async_engine(parsed, pool_pre_ping=True)
-        except (ArgumentError, ImportError, SQLAlchemyError) as exc:
-            raise ConfigError(
-                f"the catalog URL cannot be used: {type(exc).__name__}",
-                hint="use sqlite+aiosqlite:///PATH or mysql+asyncmy://USER:PASSWORD@HOST/DATABASE",
-            ) from None
+        parsed, engine = _engine(url)
+        catalog = cls(engine, clock or SystemClock())
         if parsed.get_backend_name() == "sqlite":
-            event.listen(engine.sync_engine, "connect", _set_sqlite_pragmas)
-            event.listen(engine.sync_engine, "connect", _no_implicit_begin)
-            event.listen(engine.sync_engine, "begin", _begin_immediate)
+            catalog._prepare_sqlite()
             if parsed.database:
                 os.makedirs(os.path.dirname(parsed.database) or ".", mode=0o700, exist_ok=True)
         try:
-            async with engine.begin() as connection:
-                await connection.run_sync(metadata.create_all)
-        except (SQLAlchemyError, OSError) as exc:
+            try:
+                await catalog._create()
+            except DatabaseError:
+                # Another coordinator was creating the same at the same moment: now it is there.
+                await catalog._create()
+        except (SQLAlchemyError, OSError, TimeoutError) as exc:
             await engine.dispose()
             raise UnreachableError(
                 f"the catalog {parsed.render_as_string(hide_password=True)} cannot be opened: {_reason(exc)}",
-                hint="check the path and its permissions, or name another one with --catalog",
+                hint="check the path or address and its permissions, or name another one with --catalog",
             ) from None
-        return cls(engine)
+        except ConfigError:
+            await engine.dispose()
+            raise
+        return catalog
+
+    async def _create(self) -> None:
+        async with self.engine.begin() as connection:
+            await connection.run_sync(prepare)
+
+    def _prepare_sqlite(self) -> None:
+        def give_clock(connection: Any, _record: Any) -> None:
+            connection.create_function(SQLITE_FUNCTION, 0, self._now_us)
+
+        engine = self.engine.sync_engine
+        event.listen(engine, "connect", _set_sqlite_pragmas)
+        event.listen(engine, "connect", _no_implicit_begin)
+        event.listen(engine, "connect", give_clock)
+        event.listen(engine, "begin", _begin_immediate)
+
+    def _now_us(self) -> int:
+        return self.clock.now_us()
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction: committed at the end of the block, rolled back by an exception."""
+        """A transaction: committed at the end of the block, rolled back by an exception.
+
+        Raises UnreachableError when the database is gone or does not answer: whether the transaction was committed is
+        not known then.
+        """
         try:
             async with self.engine.begin() as connection:
                 yield connection
-        except OperationalError as exc:
+        except _GONE as exc:
             raise UnreachableError(f"the catalog does not answer: {_reason(exc)}") from None
 
     async def rows(self, table: Table, **equals: Any) -> list[Mapping[str, Any]]:
@@ -181,6 +148,25 @@ class Catalog:
 
     async def aclose(self) -> None:
         await self.engine.dispose()
+
+
+def _engine(url: str) -> tuple[URL, AsyncEngine]:
+    hint = "use sqlite+aiosqlite:///PATH or mysql+asyncmy://USER:PASSWORD@HOST/DATABASE"
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+        if backend not in {"sqlite", "mysql", "mariadb"}:
+            raise ConfigError(f"the catalog URL names {backend}, which mover does not know", hint=hint)
+        options: dict[str, Any] = {}
+        if backend != "sqlite":
+            if not parsed.database:
+                raise ConfigError("the catalog URL names no database", hint=hint)
+            # Times in the views are in the zone of whoever asks; mover itself asks for UTC.
+            options = {"init_command": "SET time_zone = '+00:00'"}
+            options |= {"connect_timeout": _CONNECT_SECONDS, "read_timeout": _ANSWER_SECONDS}
+        return parsed, create_async_engine(parsed, pool_pre_ping=True, connect_args=options)
+    except (ArgumentError, ImportError, SQLAlchemyError) as exc:
+        raise ConfigError(f"the catalog URL cannot be used: {type(exc).__name__}", hint=hint) from None
 
 
 def _reason(exc: BaseException) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mover.clock import iso_from_us
-from mover.rootservice.catalog import backup_task, pg_task
+from mover.rootservice.catalog_tables import backup_task, pg_task
 from mover.rootservice.lease import is_held
 from mover.rootservice.session import Session
 from mover.rootservice.views import Rows
@@ -16,8 +16,7 @@ async def progress(session: Session) -> Rows:
     """CDB_OB_BACKUP_PROGRESS: backups that run now."""
     rows = await session.catalog.rows(backup_task)
     async with session.catalog.begin() as connection:
-        now_us = session.clock.now_us()
-        held = {row["tenant_id"]: await is_held(connection, f"backup:{row['tenant_id']}", now_us) for row in rows}
+        held = {row["tenant_id"]: await is_held(connection, f"backup:{row['tenant_id']}") for row in rows}
     # A row that nobody's lease stands behind is of a coordinator that died; the next backup ends it.
     running = (row for row in rows if row["status"] != "FINISH" and held[row["tenant_id"]])
     return Rows("progress", tuple(_task_row(row) for row in running))

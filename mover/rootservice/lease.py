@@ -1,7 +1,7 @@
 """The lease: who may write, and the epoch that fences everybody who may no longer.
 
-One conditional UPDATE decides. Names and rules as in OceanBase's backup scheduler lease: held by one, renewed while
-work goes on, checked before every record that publishes.
+One conditional UPDATE decides, by the clock of the catalog. Names and rules as in OceanBase's backup scheduler lease:
+held by one, renewed while work goes on, checked before every record that publishes.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ import os
 import socket
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Row, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mover.clock import Clock
 from mover.errors import OB_BACKUP_IN_PROGRESS, PreconditionError, StateError, UnreachableError
-from mover.rootservice.catalog import Catalog, lease_table
+from mover.rootservice.catalog import Catalog
+from mover.rootservice.catalog_clock import catalog_now_us
+from mover.rootservice.catalog_tables import lease_table
 
 
 def process_start_ticks(pid: int) -> int | None:
@@ -48,10 +51,14 @@ def holder_is_dead(holder: str) -> bool:
     return str(process_start_ticks(int(rest))) != start
 
 
-async def is_held(connection: AsyncConnection, name: str, now_us: int) -> bool:
+async def is_held(connection: AsyncConnection, name: str) -> bool:
     """True when somebody who may be alive has the lease."""
-    found = (await connection.execute(select(lease_table).where(lease_table.c.name == name))).first()
-    return found is not None and found.holder != "" and found.expires_us > now_us and not holder_is_dead(found.holder)
+    query = select(lease_table, catalog_now_us().label("now_us")).where(lease_table.c.name == name)
+    return _is_alive((await connection.execute(query)).first())
+
+
+def _is_alive(row: Row[Any] | None) -> bool:
+    return row is not None and row.holder != "" and row.expires_us > row.now_us and not holder_is_dead(row.holder)
 
 
 class Lease:
@@ -97,54 +104,51 @@ class Lease:
         Raises PreconditionError (-9036) naming the holder when somebody alive has it.
         """
         try:
-            return await self._acquire()
+            await self._insert()
         except IntegrityError:
-            # Somebody else inserted the very first row at the same moment: now there is one to look at.
-            return await self._acquire()
-
-    async def _acquire(self) -> int:
+            pass  # the row is there: it always is, but for the first time
         began = self.clock.monotonic()
-        now = self.clock.now_us()
-        expires = now + int(self.ttl * 1_000_000)
+        mine = lease_table.c.name == self.name
+        query = select(lease_table, catalog_now_us().label("now_us")).where(mine).with_for_update()
         async with self.catalog.begin() as connection:
-            found = (
-                await connection.execute(select(lease_table).where(lease_table.c.name == self.name).with_for_update())
-            ).first()
-            if found is None:
-                self.epoch = self.floor + 1
-                await connection.execute(
-                    lease_table.insert().values(
-                        name=self.name, holder=self.holder, epoch=self.epoch, expires_us=expires
-                    )
+            found = (await connection.execute(query)).one()
+            if _is_alive(found):
+                raise PreconditionError(
+                    f"already running: lease {self.name} is held by {found.holder}",
+                    code=OB_BACKUP_IN_PROGRESS,
+                    hint=f"wait for it or stop it; a holder that died is replaced after {self.ttl:g} s",
                 )
-            else:
-                if found.expires_us > now and found.holder != "" and not holder_is_dead(found.holder):
-                    raise PreconditionError(
-                        f"already running: lease {self.name} is held by {found.holder}",
-                        code=OB_BACKUP_IN_PROGRESS,
-                        hint=f"wait for it or stop it; a holder that died is replaced after {self.ttl:g} s",
-                    )
-                self.epoch = max(found.epoch, self.floor) + 1
-                await connection.execute(
-                    update(lease_table)
-                    .where(lease_table.c.name == self.name)
-                    .values(holder=self.holder, epoch=self.epoch, expires_us=expires)
-                )
+            self.epoch = max(found.epoch, self.floor) + 1
+            values = {"holder": self.holder, "epoch": self.epoch, "expires_us": catalog_now_us() + self._ttl_us}
+            await connection.execute(update(lease_table).where(mine).values(values))
         self._deadline = began + self.ttl
         self._lost = None
         return self.epoch
 
+    async def _insert(self) -> None:
+        # In a transaction of its own: on InnoDB those who look for a row that is missing, to lock it, lock the gap
+        # together, and then none of them can insert.
+        async with self.catalog.begin() as connection:
+            here = select(lease_table.c.name).where(lease_table.c.name == self.name)
+            if (await connection.execute(here)).first() is None:
+                await connection.execute(
+                    lease_table.insert().values(name=self.name, holder="", epoch=self.floor, expires_us=0)
+                )
+
+    @property
+    def _ttl_us(self) -> int:
+        return int(self.ttl * 1_000_000)
+
     async def guard(self, connection: AsyncConnection) -> None:
         """Begin a transaction as the holder: lock the lease row, or fail when it is not ours any more."""
         self.check()
-        now = self.clock.now_us()
         result = await connection.execute(
             update(lease_table)
             .where(lease_table.c.name == self.name)
             .where(lease_table.c.holder == self.holder)
             .where(lease_table.c.epoch == self.epoch)
-            .where(lease_table.c.expires_us > now)
-            .values(expires_us=now + int(self.ttl * 1_000_000))
+            .where(lease_table.c.expires_us > catalog_now_us())
+            .values(expires_us=catalog_now_us() + self._ttl_us)
         )
         if result.rowcount != 1:
             self._lost = "another coordinator took it"

@@ -19,7 +19,7 @@ from mover.recovery.validate import ValidateRequest, validate
 from mover.repository.remains import remains_of
 from mover.repository.sets import load_infos, load_set, publish_infos
 from mover.rootservice import archive, backup, job_views, views
-from mover.rootservice.catalog import backup_task
+from mover.rootservice.catalog_tables import backup_task
 from mover.rootservice.session import Session
 from mover.rootservice.views import SetView
 

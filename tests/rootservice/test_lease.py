@@ -6,7 +6,6 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,8 @@ from sqlalchemy import update
 
 from mover.config import Settings
 from mover.errors import ConfigError, PreconditionError, StateError, UnreachableError
-from mover.rootservice.catalog import Catalog, backup_task, lease_table
+from mover.rootservice.catalog import Catalog
+from mover.rootservice.catalog_tables import backup_task, lease_table
 from mover.rootservice.lease import Lease, holder_is_dead, process_start_ticks, this_holder
 from mover.rootservice.state import catalog_url
 
@@ -35,15 +35,9 @@ class ManualClock:
         await asyncio.Event().wait()  # renewals happen when a test calls renew()
 
 
-@pytest.fixture
-async def catalog(tmp_path: Path) -> AsyncIterator[Catalog]:
-    opened = await Catalog.open(f"sqlite+aiosqlite:///{tmp_path / 'c.db'}")
-    yield opened
-    await opened.aclose()
-
-
 def rival(catalog: Catalog, clock: ManualClock, **kwargs: int) -> Lease:
     """A lease whose holder is another, living process: ours under another name would be seen as dead."""
+    catalog.clock = clock
     lease = Lease(catalog, clock, "archive:1", **kwargs)
     lease.holder = f"elsewhere/{id(lease)}/1"
     return lease
@@ -110,6 +104,7 @@ async def test_a_dead_process_of_this_host_is_replaced_at_once(catalog: Catalog)
     try:
         holder = f"{this_holder().split('/')[0]}/{child.pid}/{process_start_ticks(child.pid)}"
         assert not holder_is_dead(holder)
+        catalog.clock = clock
         dead = Lease(catalog, clock, "backup:1")
         dead.holder = holder
         await dead.acquire()

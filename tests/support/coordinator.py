@@ -73,7 +73,8 @@ async def session_on(
     inner = FileTarget(str(root / "dest"), f"file://{root}/dest", create=True)
     await inner.open()
     target = FaultyTarget(inner, **(faulty or {}))
-    opened = await Catalog.open(f"sqlite+aiosqlite:///{root / catalog}.db")
+    clock = SteppingClock()
+    opened = await Catalog.open(f"sqlite+aiosqlite:///{root / catalog}.db", clock)
     chosen = {"dest": inner.url, "state_dir": root, "memory": 32 << 20, "workers": 2, "concurrency": 2, **settings}
     chosen.setdefault("flush_interval", 0.01)
     chosen.setdefault("lease_ttl", 3600.0)  # of a clock that runs ahead
@@ -83,7 +84,7 @@ async def session_on(
             settings=Settings(**chosen),
             repository=Repository(target, Layout("seekdb", 1), 1),
             maybe_catalog=opened,
-            clock=SteppingClock(),
+            clock=clock,
             emit=events.append,
             maybe_store=store,
         )

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ class MariaDB:
 
     def execute(self, *statements: str, database: str | None = None) -> list[Any]:
         """Run statements as mover's user; the rows of the last."""
-        return asyncio.run(self.execute_async(*statements, database=database))
+        with ThreadPoolExecutor(1) as aside:  # callers may have an event loop running
+            return aside.submit(asyncio.run, self.execute_async(*statements, database=database)).result()
 
     async def execute_async(self, *statements: str, database: str | None = None) -> list[Any]:
         import asyncmy
