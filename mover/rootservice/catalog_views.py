@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Select, and_, case, cast, exists, func, literal, not_, select
+from sqlalchemy import ColumnElement, Select, and_, case, exists, func, literal, not_, select
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.expression import null
 
@@ -18,7 +18,7 @@ from mover.rootservice.catalog_tables import archive_round, backup_task
 Number = ColumnElement[Any]
 
 _ENDED = backup_task.c.status == "FINISH"
-_SECONDS = cast(backup_task.c.end_time - backup_task.c.start_time, Float) / 1000000.0
+_SECONDS = (backup_task.c.end_time - backup_task.c.start_time) / 1000000.0
 _STATUS = case(
     (and_(_ENDED, backup_task.c.is_mark_deleted != 0), "DELETING"),
     (and_(_ENDED, backup_task.c.result != 0), "FAILED"),
@@ -35,11 +35,11 @@ _COUNTS = (
 
 def _ratio(output: Number, incoming: Number) -> Number:
     """OceanBase's compression ratio, output by input with two digits; NULL for no input."""
-    return func.round(cast(output, Float) / func.nullif(incoming, 0), 2)
+    return func.round(output * 1.0 / func.nullif(incoming, 0), 2)
 
 
 def _per_second(amount: Number) -> Number:
-    return cast(amount, Float) / func.nullif(_SECONDS, 0)
+    return amount * 1.0 / func.nullif(_SECONDS, 0)
 
 
 def _shown(amount: Number, suffix: str = "") -> Number:

@@ -8,13 +8,28 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncmy
 import pytest
 from engine_load import Load, check, connect, major_compaction, major_freeze, minor_freeze, query
 from seekdb_image import take_image
+from sqlalchemy.engine import URL
 
+from mover.clock import SystemClock
 from mover.datapath.buffers import BufferPool
-from mover.errors import ConfigError, IntegrityError, LogGapError, PreconditionError, SourceError, UnreachableError
+from mover.errors import (
+    ConfigError,
+    IntegrityError,
+    LogGapError,
+    PreconditionError,
+    SourceError,
+    StateError,
+    UnreachableError,
+)
 from mover.kernel.palf import PALF_FILE_BYTES, PALF_FILE_HEADER
+from mover.rootservice.catalog import Catalog
+from mover.rootservice.catalog_tables import backup_task
+from mover.rootservice.catalog_views import VIEWS
+from mover.rootservice.lease import Lease
 from mover.store.base import LogCursor
 from mover.store.seekdb.server import EngineBootError, SeekdbServer, free_port
 from mover.store.seekdb.store import SeekdbStore, open_seekdb
@@ -265,3 +280,38 @@ async def test_server_process(tmp_path: Path) -> None:
     shutil.rmtree(server.base_dir / "store")
     with pytest.raises(ConfigError, match="not a seekdb base directory"):
         open_seekdb(server.source_url)
+
+
+async def test_the_engine_can_keep_the_catalog_of_another(server: SeekdbServer) -> None:
+    """OceanBase itself as the database that two coordinators share: the same schema, views and lease."""
+    options = server.connection_options()
+    connection = await asyncmy.connect(**options, autocommit=True)
+    async with connection.cursor() as cursor:
+        await cursor.execute("CREATE DATABASE mover_catalog")
+    connection.close()
+    where = URL.create("mysql+asyncmy", options["user"], database="mover_catalog")
+    where = where.update_query_dict({"unix_socket": options["unix_socket"]})
+    catalogs = [await Catalog.open(str(where)) for _ in range(2)]
+    leases = [Lease(catalog, SystemClock(), "backup:1") for catalog in catalogs]
+    for number, lease in enumerate(leases):
+        lease.holder = f"host{number}/1/1"
+    first = await leases[0].acquire()
+    with pytest.raises(PreconditionError):
+        await leases[1].acquire()
+    async with catalogs[0].begin() as transaction:
+        await leases[0].guard(transaction)
+        row = {"tenant_id": 1, "backup_set_id": 1, "backup_type": "D", "status": "DOING"}
+        row |= {"owner_epoch": first, "start_time": 1_700_000_000_000_000}
+        await catalogs[0].upsert(transaction, backup_task, row)
+    async with catalogs[1].begin() as transaction:
+        for view in VIEWS:
+            found = (await transaction.exec_driver_sql(f"SELECT * FROM {view}")).mappings().all()
+            assert [shown["STATUS"] for shown in found] == (
+                [] if "ARCHIVELOG" in view or "SET" in view else ["RUNNING"]
+            )
+    await leases[0].release()
+    assert await leases[1].acquire() == first + 1
+    with pytest.raises(StateError):
+        await leases[0].renew()
+    for catalog in catalogs:
+        await catalog.aclose()
