@@ -8,6 +8,7 @@ a part whose CRC-32C is another; nothing here was tried against a real OSS, COS,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 MIB = 1 << 20
 CONFIRMATIONS = ("crc32c", "crc64", "md5", "read-back")
@@ -17,9 +18,10 @@ CONFIRMATIONS = ("crc32c", "crc64", "md5", "read-back")
 class Profile:
     """What may be relied upon at one kind of store.
 
-    ``conditional_put``: ``If-None-Match: *`` is honoured, for PUT and for CompleteMultipartUpload. It is sent to every
-    store whose profile says ``send_conditional``: one that does not know it ignores it, and the name is looked at
-    before and after as well.
+    ``exclusive``: the header that asks for a name to be new, for PUT and for CompleteMultipartUpload:
+    ``IfNoneMatch``, ``ForbidOverwrite`` (OSS) or ``ForbidOverwriteCOS``. A store that does not know its header ignores
+    it, and OSS does so in buckets with versions; only where ``conditional_put`` says that it is honoured always, the
+    name is not looked at before and after as well.
     ``sorted_list``: ListObjectsV2 is in the order of UTF-8 bytes, as the API says; otherwise a listing is collected
     and sorted.
     ``confirm``: how the bytes of a large file are confirmed (:mod:`mover.target.s3_confirm`); of several the first that
@@ -31,30 +33,44 @@ class Profile:
     device_type: str
     addressing: str  # "virtual" or "path"
     conditional_put: bool
-    send_conditional: bool
+    exclusive: str
     sorted_list: bool
     multipart_etag: bool
     needs_endpoint: bool
     confirm: tuple[str, ...]
-    default_region: str | None = None  # None: from the chain
+    default_region: str | None = "us-east-1"  # None: from the chain
     min_part: int = 5 * MIB
     max_parts: int = 10_000
     max_object: int = 5 << 40
     signature: str = "s3v4"
 
+    @property
+    def must_be_new(self) -> dict[str, Any]:
+        """The parameter that asks for a name to be new."""
+        return {self.exclusive: "*" if self.exclusive == "IfNoneMatch" else "true"}
+
 
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("aws", "S3", "virtual", True, True, True, True, False, ("crc32c",)),
-        # OSS knows only virtual-hosted addresses, and x-oss-forbid-overwrite in the place of If-None-Match.
-        Profile("oss", "OSS", "virtual", False, False, True, False, True, ("crc64", "md5"), min_part=MIB),
-        Profile("cos", "COS", "virtual", False, False, True, False, True, ("crc64", "md5"), min_part=MIB),
-        Profile("minio", "S3", "path", True, True, True, True, True, ("crc32c", "md5"), default_region="us-east-1"),
+        Profile("aws", "S3", "virtual", True, "IfNoneMatch", True, True, False, ("crc32c",), default_region=None),
+        # OSS knows only virtual-hosted addresses, and answers If-None-Match with NotImplemented.
+        Profile("oss", "OSS", "virtual", False, "ForbidOverwrite", True, False, True, ("crc64", "md5"), None, MIB),
+        Profile("cos", "COS", "virtual", False, "ForbidOverwriteCOS", True, False, True, ("crc64", "md5"), None, MIB),
+        Profile("minio", "S3", "path", True, "IfNoneMatch", True, True, True, ("crc32c", "md5")),
         # SeaweedFS lists directory by directory: "a/x" comes before "a.x", which is not the order of the keys.
-        Profile("seaweedfs", "S3", "path", True, True, False, True, True, ("crc32c",), default_region="us-east-1"),
+        Profile("seaweedfs", "S3", "path", True, "IfNoneMatch", False, True, True, ("crc32c",)),
         Profile(
-            "generic", "S3", "path", False, True, False, False, True, ("crc32c", "md5"), default_region="us-east-1"
+            "generic",
+            "S3",
+            "path",
+            False,
+            "IfNoneMatch",
+            False,
+            False,
+            True,
+            ("crc32c", "md5"),
+            default_region="us-east-1",
         ),
     )
 }

@@ -230,6 +230,13 @@ class S3Target:
             raise _short(path, start, length, size) from error
         total = got = len(response["Body"]) if into is None else int(response["Filled"])
         if ranged:
+            if "ContentRange" not in response and "ContentLength" in response:
+                # OSS answers with all of the object when not all of the range is in it.
+                size = int(response["ContentLength"])
+                if length is None and start == size:
+                    return {"Body": b""}
+                if start + (length or 0) > size:
+                    raise _short(path, start, length, size)
             found = _RANGE.match(str(response.get("ContentRange", "")))
             if found is None or int(found[1]) != start:
                 if not got and length is None:  # an empty rest, as some stores answer it

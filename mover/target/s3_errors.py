@@ -23,6 +23,7 @@ _RETRY = {
     "TooManyRequests",
     # The content was damaged on its way: it is sent again.
     "BadDigest",
+    "InvalidDigest",  # the same at OSS
     "IncompleteBody",
     "XAmzContentSHA256Mismatch",
     "ContentSHA256Mismatch",
@@ -36,6 +37,7 @@ _RETRY_ONCE = {
     "RequestExpired",
     "TokenRefreshRequired",
 }
+_TAKEN = {"PreconditionFailed", "FileAlreadyExists"}  # Amazon's word, OSS's
 _SLOWER = {"SlowDown", "RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequests"}
 _SIGN_IN = {
     "AccessDenied": "give this key list, read, write and delete rights on the bucket",
@@ -113,7 +115,7 @@ def _meaning(failure: Failure) -> tuple[type[MoverError], str, str | None]:
         return ConfigError, ": the bucket does not exist", "create the bucket first"
     if failure.status in (401, 403) or failure.code in _SIGN_IN:
         return UnreachableError, said, _SIGN_IN.get(failure.code, "check the keys and their rights on the bucket")
-    if failure.code == "PreconditionFailed" or failure.status == 412:
+    if failure.code in _TAKEN or failure.status == 412:
         return TargetExists, ": the name is taken", None
     if failure.code in ("NoSuchKey", "NotFound", "404"):
         return TargetNotFound, ": no such object", None

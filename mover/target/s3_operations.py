@@ -46,15 +46,18 @@ _QUERY = {
     "KeyMarker": "key-marker",
     "UploadIdMarker": "upload-id-marker",
 }
-_HEADERS = {
+HEADERS = {
     "ContentMD5": "content-md5",
     "IfNoneMatch": "if-none-match",
     "IfMatch": "if-match",
+    "ForbidOverwrite": "x-oss-forbid-overwrite",
+    "ForbidOverwriteCOS": "x-cos-forbid-overwrite",
     "Range": "range",
     "ChecksumCRC32C": "x-amz-checksum-crc32c",
     "ChecksumAlgorithm": "x-amz-checksum-algorithm",
     "ChecksumMode": "x-amz-checksum-mode",
 }
+BESIDE = frozenset({"ForbidOverwrite", "ForbidOverwriteCOS"})  # ours: botocore has no names for them
 _ANSWERED = {
     "etag": "ETag",
     "content-range": "ContentRange",
@@ -144,7 +147,7 @@ def make_request(operation: Operation, parameters: Mapping[str, Any], body: memo
         elif name in _QUERY:
             query.append((_QUERY[name], str(value)))
         elif name != "MultipartUpload":
-            headers[_HEADERS[name]] = str(value)
+            headers[HEADERS[name]] = str(value)
     if operation.document is not None:
         body = memoryview(operation.document(parameters))
     encoded = sorted((quote(name, safe="-_.~"), quote(value, safe="-_.~")) for name, value in query)

@@ -43,8 +43,7 @@ async def put_whole(
     parameters: dict[str, Any] = way.asks(mark)
     if nonce is not None:
         parameters["Metadata"] = {NONCE: nonce}
-        if client.profile.send_conditional:
-            parameters["IfNoneMatch"] = "*"
+        parameters |= client.profile.must_be_new
         if not client.profile.conditional_put and await head(client, path) is not None:
             raise taken(client, path)
     found: dict[str, Any] | None = None

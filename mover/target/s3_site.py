@@ -101,7 +101,7 @@ class Surroundings:
         host, netloc, path = parts.hostname or "", parts.netloc, parts.path.rstrip("/")
         if destination.addressing == "virtual" and _fits_a_host(destination.bucket, tls):
             host, netloc = f"{destination.bucket}.{host}", f"{destination.bucket}.{netloc}"
-        else:
+        elif destination.addressing != "cname":  # a domain of the bucket's own
             path = f"{path}/{destination.bucket}"
         port = parts.port or (443 if tls else 80)
         netloc = netloc.removesuffix(":443" if tls else ":80")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from contextvars import ContextVar
 from typing import Any
 
 import aiohttp
@@ -16,10 +17,12 @@ from botocore.parsers import ResponseParserError
 
 from mover.target.s3_body import PartBody
 from mover.target.s3_errors import CallFailed, Failure
+from mover.target.s3_operations import BESIDE, HEADERS
 from mover.target.s3_sender import CONNECT_SECONDS
 from mover.target.url import ObjectDestination
 
 READ_SECONDS = 60.0
+_beside: ContextVar[dict[str, str]] = ContextVar("_beside")  # headers of the call that is being made
 _TRANSPORT = (
     boto.HTTPClientError,
     boto.ConnectionError,
@@ -45,6 +48,9 @@ class StockSender:
 
     async def open(self) -> None:
         destination = self._destination
+        if destination.addressing == "cname":
+            words = "the library can not send to a bucket's own domain: leave out sender=aiobotocore"
+            raise CallFailed(Failure(words=words))
         s3: dict[str, Any] = {"addressing_style": destination.addressing}  # OSS takes virtual hosts only
         if destination.signature == "s3v4":
             s3["payload_signing_enabled"] = destination.payload == "signed"
@@ -76,6 +82,7 @@ class StockSender:
             raise CallFailed(_failure(error)) from error
         # "Expect: 100-continue" costs a round trip per part, and a peer that never answers it is waited for for ever.
         self._client.meta.events.unregister("before-call.s3", add_expect_header)
+        self._client.meta.events.register("before-call.s3", _add_headers)
 
     async def send(
         self,
@@ -88,6 +95,8 @@ class StockSender:
         seconds: float,
     ) -> dict[str, Any]:
         content = {} if body is None else {"Body": PartBody(body)}
+        told = _beside.set({HEADERS[name]: str(value) for name, value in parameters.items() if name in BESIDE})
+        parameters = {name: value for name, value in parameters.items() if name not in BESIDE}
         try:
             async with asyncio.timeout(seconds):
                 method = getattr(self._client, operation)
@@ -102,9 +111,16 @@ class StockSender:
                 return answer
         except _CALL_ERRORS as error:
             raise CallFailed(_failure(error)) from error
+        finally:
+            _beside.reset(told)
 
     async def aclose(self) -> None:
         await self._stack.aclose()
+
+
+def _add_headers(params: dict[str, Any], **_event: Any) -> None:
+    """Headers that the library's model does not know, before the request is signed."""
+    params["headers"].update(_beside.get())
 
 
 def _failure(error: BaseException) -> Failure:

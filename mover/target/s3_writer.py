@@ -187,7 +187,6 @@ class S3Writer:
             {"PartNumber": number, "ETag": etag, **self._way.listed(mark)}
             for number, (mark, etag) in enumerate(confirmed, 1)
         ]
-        condition: dict[str, Any] = {"IfNoneMatch": "*"} if client.profile.send_conditional else {}
         if not client.profile.conditional_put and await head(client, self._path) is not None:
             raise taken(client, self._path)
         answer: dict[str, Any] = {}
@@ -201,7 +200,7 @@ class S3Writer:
                 Key=self._key,
                 UploadId=upload,
                 MultipartUpload={"Parts": parts},
-                **condition,
+                **client.profile.must_be_new,
             )
         except TargetError as error:
             # After a lost answer the repeated request finds the name taken or the upload gone: was it our own doing?

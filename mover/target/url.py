@@ -173,7 +173,7 @@ def _parse_object(url: str, scheme: str, rest: str) -> ObjectDestination:
     access_id, access_key = options.get("access_id"), options.get("access_key")
     if (access_id is None) != (access_key is None):
         raise _bad(url, "only one of access_id and access_key is given", "give both, or none and use the environment")
-    addressing = _choice(url, options, "addressing", profile.addressing, ("virtual", "path"))
+    addressing = _choice(url, options, "addressing", profile.addressing, ("virtual", "path", "cname"))
     return ObjectDestination(
         url=redact(url),
         bucket=bucket,

@@ -18,14 +18,15 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-def start_child(command: Sequence[str], *, log: IO[bytes], cwd: Path) -> "subprocess.Popen[bytes]":
-    """Start ``command`` (its first word a path), both outputs into ``log``."""
+def start_child(command: Sequence[str], *, log: IO[bytes], cwd: Path, **environment: str) -> "subprocess.Popen[bytes]":
+    """Start ``command`` (its first word a path), both outputs into ``log``, with ``environment`` beside our own."""
     return subprocess.Popen(
         [sys.executable, "-I", "-c", _LAUNCH, str(os.getpid()), *command],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
         cwd=cwd,
+        env={**os.environ, **environment},
         start_new_session=True,  # ^C in a terminal is for the tests, which then stop the server
     )
 

@@ -26,6 +26,7 @@ _IDENTITIES = """{{"identities": [{{"name": "mover",
 
 
 class Weed:
+    name = "SeaweedFS"
     bucket = "mover"
 
     def __init__(self, directory: Path) -> None:
@@ -102,8 +103,12 @@ class Weed:
             "-volume.max=40",
             *(f"-{option}={number}" for option, number in ports.items()),
         ]
+        self.run(command)
+
+    def run(self, command: list[str], **environment: str) -> None:
+        """Start the server, and wait until it takes a write."""
         with (self.directory / "log").open("wb") as log:
-            self.process = start_child(command, log=log, cwd=self.directory)
+            self.process = start_child(command, log=log, cwd=self.directory, **environment)
         self._wait()
 
     def stop(self) -> None:
@@ -139,7 +144,7 @@ class Weed:
         assert self.process is not None
         if self.process.poll() is not None or time.monotonic() > deadline:
             tail = (self.directory / "log").read_bytes()[-3000:].decode(errors="replace")
-            raise RuntimeError(f"SeaweedFS did not start ({error}); its log ends with:\n{tail}")
+            raise RuntimeError(f"{self.name} did not start ({error}); its log ends with:\n{tail}")
         time.sleep(0.1)
 
 

@@ -2,11 +2,14 @@
 
 import itertools
 import os
+import socket
 from contextlib import ExitStack
 
 import pytest
 import pytest_asyncio
 from fuse_mount import fuse_mount
+from gateways import JuiceFS, Rclone, gateway
+from oss_server import oss_server
 from weed import weed_server
 
 from mover.target.paths import is_temporary
@@ -30,8 +33,51 @@ def keys(weed, monkeypatch):
     return weed
 
 
+@pytest.fixture(scope="session", autouse=True)
+def localhosts():
+    """``bucket.localhost`` is this machine (RFC 6761), also where the resolver does not know it."""
+    ask = socket.getaddrinfo
+
+    def answer(host, *arguments, **options):
+        name = host.decode() if isinstance(host, bytes) else host
+        return ask("127.0.0.1" if name and name.endswith(".localhost") else host, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", answer)
+        yield
+
+
+@pytest.fixture(scope="session")
+def juicefs(tmp_path_factory):
+    with gateway(JuiceFS, tmp_path_factory.mktemp("juicefs")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory):
+    with gateway(Rclone, tmp_path_factory.mktemp("rclone")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def oss():
+    """A store with the rules of OSS."""
+    with oss_server() as server:
+        yield server
+
+
 @pytest_asyncio.fixture(
-    params=["file", "file-fuse", "s3-seaweedfs-fast", "s3-generic-fast", "s3-seaweedfs-aiobotocore"],
+    params=[
+        "file",
+        "file-fuse",  # no renaming without replacing, and a name for each deleted file in use
+        "weed-seaweedfs-fast",
+        "weed-generic-fast",
+        "weed-seaweedfs-aiobotocore",
+        "oss-oss-fast",
+        "oss-oss-aiobotocore",
+        "juicefs-generic-fast",
+        "rclone-generic-fast",
+    ],
     scope="module",
     loop_scope="module",
 )
@@ -40,15 +86,16 @@ async def target(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         if request.param == "file":
             url = (tmp_path_factory.mktemp("file") / "dest").as_uri()
-        elif request.param == "file-fuse":  # no renaming without replacing, and a name for each deleted file in use
+        elif request.param == "file-fuse":
             url = (stack.enter_context(fuse_mount(tmp_path_factory.mktemp("fuse"))).path / "dest").as_uri()
         else:
-            weed = request.getfixturevalue("weed")
-            for name, value in weed.environment.items():
-                patch.setenv(name, value)
-            _, profile, sender = request.param.split("-")
-            url = weed.url("pre fix/root", profile=profile, sender=sender)
+            name, profile, sender = request.param.split("-")
+            server = request.getfixturevalue(name)
+            for variable, value in server.environment.items():
+                patch.setenv(variable, value)
+            url = server.url("pre fix/root", profile=profile, sender=sender)
         opened = await open_target(url)
+        opened.served_by = request.param.split("-")[0]
         try:
             yield opened
         finally:
@@ -68,7 +115,7 @@ def unfinished(request, target, base):
     async def look():
         if target.capabilities.append:
             return [name for _, _, names in os.walk(f"{target.path}/{base}") for name in names if is_temporary(name)]
-        client = request.getfixturevalue("weed").client()
+        client = request.getfixturevalue(target.served_by).client()
         try:
             uploads = client.list_multipart_uploads(Bucket=target.destination.bucket).get("Uploads", [])
             return [item["Key"] for item in uploads if f"/{base}/" in item["Key"]]
