@@ -7,20 +7,25 @@ signature must be made late: an attempt that waited for its turn would carry an 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import logging
 import random
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from mover.clock import Clock, SystemClock
 from mover.errors import TargetError
+from mover.target.credentials import NoKeys, SignIn
 from mover.target.paths import check_path
 from mover.target.s3_confirm import Confirmation, choose
-from mover.target.s3_errors import CallFailed, Failure, typed_error
+from mover.target.s3_errors import CallFailed, Failure, clock_skew, no_keys, span, typed_error
 from mover.target.s3_sender import S3Sender, wait_out
 from mover.target.slots import Slots
 from mover.target.threads import Threads
 from mover.target.url import ObjectDestination
 
+_log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ATTEMPTS = 8  # about 20 s of waiting in all: a restart of the store
@@ -30,15 +35,23 @@ _FIRST_WAIT = 0.2
 _LONGEST_WAIT = 10.0
 _LONGEST_ASKED = 60.0  # a store may ask for a longer wait than ours, but not for ever
 _INLINE_DIGEST = 64 << 10
+_FOLLOWS = 60.0  # seconds: less is not why a signature was refused
+_LOOKS = 1.0  # seconds between looks at the Date of answers
 
 
 class S3Client:
-    """Calls to one bucket. ``retries`` counts the attempts that had to be repeated."""
+    """Calls to one bucket.
+
+    ``retries`` counts the attempts that had to be repeated. ``skew`` is what the store's clock was last ahead of this
+    machine's, in seconds, by the Date of its answers; None before the first.
+    """
 
     def __init__(self, destination: ObjectDestination, *, clock: Clock | None = None, attempts: int = ATTEMPTS) -> None:
         self.destination = destination
         self.profile = destination.profile
         self.retries = 0
+        self.skew: float | None = None
+        self.sign_in = SignIn(destination)
         self.slots = Slots(destination.concurrency)  # parts under way, of all writers together
         self._attempts = attempts
         self._clock: Clock = clock or SystemClock()
@@ -46,6 +59,7 @@ class S3Client:
         self._sender: S3Sender | None = None
         self._cleaning: set[asyncio.Task[None]] = set()
         self._confirmation: asyncio.Task[Confirmation] | None = None
+        self._next_look = 0.0
 
     def key(self, path: str) -> str:
         """The object's key. Raises TargetError for a path that no destination takes."""
@@ -56,7 +70,7 @@ class S3Client:
         """Make the sender ready; nothing is sent. Raises ConfigError."""
         # Parts, and as many small requests beside them.
         connections = 2 * self.slots.most + 8
-        sender = make_sender(self.destination, connections)
+        sender = make_sender(self.destination, self.sign_in, connections)
         try:
             await sender.open()
         except CallFailed as error:
@@ -113,21 +127,65 @@ class S3Client:
         moved = max([size, *(len(memory) for memory in (body, into) if memory is not None)])
         seconds = ATTEMPT_SECONDS + moved / SLOWEST_BYTES_PER_SECOND
         attempt = 0
+        corrected: set[str] = set()
         while True:
             attempt += 1
+            generation = self.sign_in.generation
             try:
-                return await sender.send(operation, parameters, body=body, into=into, read=read, seconds=seconds)
+                answer = await sender.send(operation, parameters, body=body, into=into, read=read, seconds=seconds)
             except CallFailed as error:
                 failure = error.failure
-                more = failure.retries
+                if failure.skew is not None:
+                    self.skew = failure.skew
                 if failure.slower:
                     self.slots.throttled()
-                if attempt >= (limit if more is None else more + 1):
+                again = failure.passes and attempt < limit
+                if not again and "keys" not in corrected and failure.doubts_keys(self.sign_in.temporary):
+                    corrected.add("keys")
+                    again = await self._new_keys(generation) or failure.ended
+                if not again and "clock" not in corrected and failure.stale:
+                    corrected.add("clock")
+                    self._follow_clock(failure.skew)
+                    again = True
+                if not again:
+                    if failure.ended:
+                        failure = dataclasses.replace(failure, hint=self.sign_in.how_to_renew)
                     raise typed_error(failure, doing, path, self.destination.url) from error
+            else:
+                self._note_clock(answer)
+                return answer
             self.retries += 1
             longest = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (attempt - 1))
             wait = random.uniform(longest / 2, longest)
             await self._clock.sleep(max(wait, min(failure.retry_after, _LONGEST_ASKED)))
+
+    async def _new_keys(self, generation: int) -> bool:
+        """Look for the keys anew; whether there are others. When nothing is found, what the store said stands."""
+        try:
+            async with asyncio.timeout(ATTEMPT_SECONDS):
+                return await asyncio.wrap_future(self._threads.submit(self.sign_in.renew, generation))
+        except TimeoutError:
+            _log.warning("the keys of %s could not be renewed in time", self.destination.url)
+            return False
+        except NoKeys as error:
+            _log.warning("the keys of %s could not be renewed: %s", self.destination.url, no_keys(error).words)
+            return False
+
+    def _follow_clock(self, skew: float | None) -> None:
+        """Sign by the store's clock from now on, as Amazon's SDKs do: a backup that goes on is worth more."""
+        if skew is None or abs(skew - self.sign_in.offset) < _FOLLOWS:
+            return
+        self.sign_in.offset = skew
+        side = "behind" if skew > 0 else "ahead of"
+        words = "this machine's clock is %s %s that of %s: requests are signed by the store's clock; use NTP"
+        _log.warning(words, span(skew), side, self.destination.url)
+
+    def _note_clock(self, answer: dict[str, Any]) -> None:
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _LOOKS
+            found = clock_skew(answer["ResponseMetadata"]["HTTPHeaders"])
+            self.skew = self.skew if found is None else found
 
     async def digest(self, work: Callable[[memoryview], T], content: memoryview) -> T:
         """``work(content)``, in a thread when it is large. Nobody reads ``content`` any more when this ends."""
@@ -152,12 +210,12 @@ class S3Client:
         task.add_done_callback(self._cleaning.discard)
 
 
-def make_sender(destination: ObjectDestination, connections: int) -> S3Sender:
+def make_sender(destination: ObjectDestination, sign_in: SignIn, connections: int) -> S3Sender:
     """The one that the URL names. Imported here: each loads what the other is there to avoid."""
     if destination.sender == "fast":
         from mover.target.s3_fast import FastSender
 
-        return FastSender(destination, connections=connections)
+        return FastSender(destination, sign_in, connections=connections)
     from mover.target.s3_stock import StockSender
 
-    return StockSender(destination, connections=connections)
+    return StockSender(destination, sign_in, connections=connections)

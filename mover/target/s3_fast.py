@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from botocore import exceptions as boto
 
 from mover import __version__
-from mover.target.s3_errors import CallFailed, Failure
+from mover.target.credentials import NoKeys, SignIn
+from mover.target.s3_errors import CallFailed, Failure, bad_bundle, no_connection, no_keys
 from mover.target.s3_operations import OPERATIONS, Operation, make_request, read_headers
 from mover.target.s3_sender import wait_out
 from mover.target.s3_signing import sign
@@ -24,19 +25,20 @@ from mover.target.s3_site import Site, Surroundings
 from mover.target.s3_wire import Answer, Attempt, ConnectFailed, Connections, Stopped
 from mover.target.s3_xml import parse_xml
 from mover.target.threads import Threads
+from mover.target.tls import BadBundle
 from mover.target.url import ObjectDestination
 
 T = TypeVar("T")
 
-_NO_CREDENTIALS = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError)
 _WRONG_REGION = (301, 307, 400)
 
 
 class FastSender:
     """See :class:`mover.target.s3_sender.S3Sender`."""
 
-    def __init__(self, destination: ObjectDestination, *, connections: int) -> None:
+    def __init__(self, destination: ObjectDestination, sign_in: SignIn, *, connections: int) -> None:
         self._destination = destination
+        self._sign_in = sign_in
         self._threads = Threads(connections, "mover-s3")
         self._surroundings: Surroundings | None = None
         self._site: Site | None = None
@@ -121,17 +123,15 @@ class FastSender:
         into: memoryview | None,
         read: bool,
     ) -> Answer:
-        site, connections, surroundings = self._site, self._connections, self._surroundings
-        assert site is not None and connections is not None and surroundings is not None
+        site, connections, sign_in = self._site, self._connections, self._sign_in
+        assert site is not None and connections is not None
         request = make_request(operation, parameters, body)
         digest = None
         if self._destination.payload == "signed":
             with attempt.memory():
                 digest = hashlib.sha256(request.body).hexdigest()
-        credentials = surroundings.credentials()
-        if credentials is None:
-            raise boto.NoCredentialsError
-        headers = sign(request, site, self._destination.signature, credentials, digest)
+        keys = sign_in.keys()
+        headers = sign(request, site, self._destination.signature, keys, digest, sign_in.offset)
         if operation.method in ("PUT", "POST"):
             headers["content-length"] = str(len(request.body))
         headers["user-agent"] = f"mover/{__version__}"
@@ -179,24 +179,18 @@ def _told(work: Callable[[], T]) -> T | None:
     except Stopped:
         return None
     except ConnectFailed as error:
-        raise CallFailed(Failure(words=_no_connection(error.__cause__), transport=True)) from error
+        raise CallFailed(no_connection(error.__cause__)) from error
+    except BadBundle as error:
+        raise CallFailed(bad_bundle(error)) from error
+    except NoKeys as error:
+        raise CallFailed(no_keys(error)) from error
     except ssl.SSLError as error:
         raise CallFailed(Failure(words="the connection broke (TLS)", transport=True)) from error
     except (HTTPException, OSError) as error:
         raise CallFailed(Failure(words="the connection broke", transport=True)) from error
-    except _NO_CREDENTIALS as error:
-        raise CallFailed(Failure(words="no credentials", credentials=True)) from error
     except boto.BotoCoreError as error:
         # Not the text of the error: parameters may be quoted in it.
         raise CallFailed(Failure(words=f"the request could not be made ({type(error).__name__})")) from error
-
-
-def _no_connection(error: BaseException | None) -> str:
-    if isinstance(error, ssl.SSLError):
-        return "TLS could not be set up (certificate or protocol)"
-    if isinstance(error, TimeoutError):
-        return "no connection in time"
-    return "no connection (refused, or no such host)"
 
 
 def _look_at(ended: asyncio.Future[Any]) -> None:

@@ -1,22 +1,19 @@
-"""Where the bucket answers and with which keys, as botocore's configuration chain has it, without its service model."""
+"""Where the bucket answers, as botocore's configuration chain has it, without its service model."""
 
 from __future__ import annotations
 
-import os
 import re
 import ssl
 from dataclasses import dataclass
 from http.client import HTTPConnection
-from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import botocore
 from botocore.configprovider import ConfiguredEndpointProvider
-from botocore.credentials import Credentials
 from botocore.session import Session
 
 from mover.target.s3_sender import CONNECT_SECONDS
+from mover.target.tls import make_context
 from mover.target.url import ObjectDestination
 
 # Amazon's partitions with a domain of their own; all others are in amazonaws.com.
@@ -31,6 +28,14 @@ class Proxy:
     host: str
     port: int
     headers: dict[str, str]
+
+
+class ProxyFailed(OSError):
+    """The proxy did not answer, or answered with ``status`` instead of a tunnel."""
+
+    def __init__(self, status: int | None) -> None:
+        super().__init__("the proxy failed")
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,12 @@ class Site:
         if self.tls and self.proxy is not None:
             connection.set_tunnel(self.host, self.port, self.proxy.headers)
         try:
-            connection.connect()
+            try:
+                connection.connect()
+            except OSError as error:
+                if self.proxy is None:
+                    raise
+                raise ProxyFailed(_refusal(error)) from error
             if self.context is not None:
                 connection.sock = self.context.wrap_socket(connection.sock, server_hostname=self.host)
             # From here on the event loop keeps the time: a socket without a timeout sends a part in one system call.
@@ -74,25 +84,14 @@ class Site:
 
 
 class Surroundings:
-    """What the machine says: credentials, region, certificates, from environment, files and roles. Blocks."""
+    """What the machine says: region, endpoint, certificates, from environment and files. Blocks."""
 
     def __init__(self, destination: ObjectDestination) -> None:
         self._destination = destination
         self._session = Session()
-        self._credentials: Any = None
-
-    def credentials(self) -> Any:
-        """Keys to sign with now, refreshed when they must be; None when there are none."""
-        if self._credentials is None:
-            given = self._destination
-            if given.access_id is not None:
-                self._credentials = Credentials(given.access_id, given.access_key, given.session_token)
-            else:
-                self._credentials = self._session.get_credentials()
-        return None if self._credentials is None else self._credentials.get_frozen_credentials()
 
     def site(self, region: str | None = None) -> Site:
-        """The address. Raises ValueError, OSError for certificates that can not be read, and botocore's errors."""
+        """The address. Raises ValueError, BadBundle and botocore's errors."""
         destination = self._destination
         region = region or destination.region or self._session.get_config_variable("region") or "us-east-1"
         endpoint = destination.endpoint or self._endpoint() or f"https://s3.{region}.{_domain(region)}"
@@ -119,13 +118,14 @@ class Surroundings:
         return None if found is None else str(found)
 
     def _trust(self) -> ssl.SSLContext:
-        bundle = self._session.get_config_variable("ca_bundle")
-        if bundle:
-            return ssl.create_default_context(cafile=str(bundle))
-        context = ssl.create_default_context()
-        # What the library trusts, for machines that have no certificates installed.
-        context.load_verify_locations(os.path.join(os.path.dirname(botocore.__file__), "cacert.pem"))
-        return context
+        bundle = self._destination.ca or self._session.get_config_variable("ca_bundle")
+        return make_context(str(bundle) if bundle else None, self._destination.tls)
+
+
+def _refusal(error: OSError) -> int | None:
+    """The status that the proxy answered CONNECT with: http.client has it in its text only."""
+    found = re.match(r"Tunnel connection failed: ([0-9]{3})", str(error))
+    return int(found[1]) if found else None
 
 
 def _domain(region: str) -> str:

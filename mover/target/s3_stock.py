@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
@@ -10,15 +11,19 @@ from typing import Any
 
 import aiohttp
 from aiobotocore.config import AioConfig
+from aiobotocore.credentials import AioCredentials
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from botocore import exceptions as boto
 from botocore.handlers import add_expect_header
 from botocore.parsers import ResponseParserError
 
+from mover.target.credentials import NoKeys, SignIn
 from mover.target.s3_body import PartBody
-from mover.target.s3_errors import CallFailed, Failure
+from mover.target.s3_errors import CallFailed, Failure, no_connection, no_keys
 from mover.target.s3_operations import BESIDE, HEADERS
 from mover.target.s3_sender import CONNECT_SECONDS
+from mover.target.tls import VERSIONS, find_error
 from mover.target.url import ObjectDestination
 
 READ_SECONDS = 60.0
@@ -33,15 +38,15 @@ _TRANSPORT = (
     ResponseParserError,
 )
 # Everything a call may end in; anything else is a bug of ours and is not dressed up.
-_CALL_ERRORS = (boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, OSError, ResponseParserError)
-_NO_CREDENTIALS = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError)
+_CALL_ERRORS = (boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, OSError, ResponseParserError, NoKeys)
 
 
 class StockSender:
     """See :class:`mover.target.s3_sender.S3Sender`."""
 
-    def __init__(self, destination: ObjectDestination, *, connections: int) -> None:
+    def __init__(self, destination: ObjectDestination, sign_in: SignIn, *, connections: int) -> None:
         self._destination = destination
+        self._sign_in = sign_in
         self._connections = connections  # fewer than there are tasks would throttle silently
         self._stack = AsyncExitStack()
         self._client: Any = None
@@ -65,16 +70,17 @@ class StockSender:
             read_timeout=READ_SECONDS,
             retries={"mode": "standard", "total_max_attempts": 1},
             warm_up_loader_caches=True,  # reads its service model in a thread
+            http_session_cls=_session_class(VERSIONS[destination.tls]),
         )
+        session = AioSession()
+        session.register_component("credential_provider", _Keys(self._sign_in))
         try:
             self._client = await self._stack.enter_async_context(
-                AioSession().create_client(
+                session.create_client(
                     "s3",
                     region_name=destination.region,
                     endpoint_url=destination.endpoint,
-                    aws_access_key_id=destination.access_id,
-                    aws_secret_access_key=destination.access_key,
-                    aws_session_token=destination.session_token,
+                    verify=destination.ca,
                     config=config,
                 )
             )
@@ -123,17 +129,41 @@ def _add_headers(params: dict[str, Any], **_event: Any) -> None:
     params["headers"].update(_beside.get())
 
 
+class _Keys(AioCredentials):  # type: ignore[misc]
+    """The one provider, as the library asks for it: it is the resolver and what that finds."""
+
+    def __init__(self, sign_in: SignIn) -> None:
+        super().__init__("", "", method="mover")
+        self._sign_in = sign_in
+
+    async def load_credentials(self) -> _Keys:
+        return self
+
+    async def get_frozen_credentials(self) -> Any:
+        return await asyncio.to_thread(self._sign_in.keys)
+
+
+def _session_class(least: ssl.TLSVersion) -> type[AIOHTTPSession]:
+    class Session(AIOHTTPSession):  # type: ignore[misc]
+        def _get_ssl_context(self) -> ssl.SSLContext:
+            context: ssl.SSLContext = super()._get_ssl_context()
+            context.minimum_version = least
+            return context
+
+    return Session
+
+
 def _failure(error: BaseException) -> Failure:
     if isinstance(error, boto.ClientError):
         said, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
         status = int(meta.get("HTTPStatusCode") or 0)
         headers = meta.get("HTTPHeaders") or {}
         return Failure.said(str(said.get("Code") or ""), status, str(said.get("Message") or ""), headers)
-    return Failure(
-        words=_silence(error),
-        transport=isinstance(error, _TRANSPORT),
-        credentials=isinstance(error, _NO_CREDENTIALS),
-    )
+    if isinstance(error, NoKeys):
+        return no_keys(error)
+    if (handshake := find_error(error)) is not None:
+        return no_connection(handshake)
+    return Failure(words=_silence(error), transport=isinstance(error, _TRANSPORT))
 
 
 def _silence(error: BaseException) -> str:
@@ -141,8 +171,8 @@ def _silence(error: BaseException) -> str:
         return "no connection in time"
     if isinstance(error, (boto.ReadTimeoutError, TimeoutError)):
         return "no answer in time"
-    if isinstance(error, boto.SSLError):
-        return "TLS could not be set up (certificate or protocol)"
+    if isinstance(error, boto.ProxyConnectionError):
+        return "no connection through the proxy"
     if isinstance(error, boto.EndpointConnectionError):
         return "no connection (refused, or no such host)"
     if isinstance(error, (boto.ConnectionClosedError, aiohttp.ClientError, boto.HTTPClientError, OSError)):

@@ -1,9 +1,9 @@
 """Destination URLs: what they mean, and how they are shown.
 
 ``file:///abs/path``, ``s3://bucket/prefix?endpoint=...&profile=...&region=...`` (README.md has all options) and
-OceanBase's own ``oss://bucket/dir/?host=...&access_id=...&access_key=...``. As in OceanBase the text is split at the
-first '?', then at '&', then at the first '='; percent escapes are decoded after that and '+' is itself (access keys
-contain it).
+OceanBase's own ``oss://bucket/dir/?host=...&access_id=...&access_key=...``, and ``cos://`` likewise. As in OceanBase
+the text is split at the first '?', then at '&', then at the first '='; percent escapes are decoded after that and '+'
+is itself (access keys contain it).
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ _HIDDEN = "***"
 # Values that may be shown. Everything else is hidden, so that a misspelled "acess_key" is hidden too.
 _SHOWN = frozenset(
     {"host", "endpoint", "region", "profile", "addressing", "signature", "part_size", "concurrency", "timeout", "appid"}
-    | {"sender", "confirm", "payload"}
+    | {"sender", "confirm", "payload", "ca", "tls"}
     | {"data_dir", "base_dir", "cluster", "tenant", "tenant_id", "database", "version", "uid", "gid"}
 )
 _OPTIONS = frozenset(
     {"host", "endpoint", "region", "profile", "addressing", "signature", "concurrency", "appid"}
-    | {"sender", "confirm", "payload"}
+    | {"sender", "confirm", "payload", "ca", "tls"}
     | {"access_id", "access_key", "session_token"}
 )
+_HOST_HINT = "add endpoint=http://host:port"
+_HOST_HINTS = {"oss": "add host=oss-<region>.aliyuncs.com", "cos": "add host=cos.<region>.myqcloud.com"}
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*\Z")
 _BUCKET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,254}\Z")
 _USERINFO = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://[^:@/]*):.*@", re.DOTALL)
@@ -61,6 +63,8 @@ class ObjectDestination:
     confirm: tuple[str, ...] = ("md5",)  # see Profile
     payload: str = "unsigned"  # or "signed": with its SHA-256
     concurrency: int | None = None  # None: what pays is found by trying
+    ca: str | None = None  # file or directory of authorities, instead of what the machine trusts
+    tls: str = "1.2"  # the oldest version
     access_id: str | None = field(default=None, repr=False)
     access_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
@@ -100,9 +104,9 @@ def parse_url(url: str) -> FileDestination | ObjectDestination:
         raise _bad(url, "it has no scheme", "write file:///directory or s3://bucket/prefix?endpoint=...")
     if scheme == "file":
         return _parse_file(url, rest)
-    if scheme in ("s3", "oss"):
+    if scheme in ("s3", "oss", "cos"):
         return _parse_object(url, scheme, rest)
-    raise _bad(url, f"{scheme}:// is not known", "use file://, s3:// or oss://")
+    raise _bad(url, f"{scheme}:// is not known", "use file://, s3://, oss:// or cos://")
 
 
 async def open_target(url: str, *, create: bool = True, concurrency: int | None = None) -> Target:
@@ -187,6 +191,8 @@ def _parse_object(url: str, scheme: str, rest: str) -> ObjectDestination:
         confirm=(_choice(url, options, "confirm", "", CONFIRMATIONS),) if "confirm" in options else profile.confirm,
         payload=_choice(url, options, "payload", "unsigned", ("unsigned", "signed")),
         concurrency=_number(url, options, "concurrency", 8, 1, 256) if "concurrency" in options else None,
+        ca=_absolute(url, options, "ca"),
+        tls=_choice(url, options, "tls", "1.2", ("1.2", "1.3")),
         access_id=access_id,
         access_key=access_key,
         session_token=options.get("session_token"),
@@ -212,7 +218,7 @@ def _options(url: str, query: str) -> dict[str, str]:
 
 
 def _profile(url: str, scheme: str, options: dict[str, str]) -> Profile:
-    default = "oss" if scheme == "oss" else "generic" if "endpoint" in options or "host" in options else "aws"
+    default = scheme if scheme in ("oss", "cos") else "generic" if "endpoint" in options or "host" in options else "aws"
     name = options.get("profile", default)
     if name not in PROFILES:
         raise _bad(url, "its profile is not known", f"use one of {', '.join(PROFILES)}")
@@ -224,8 +230,7 @@ def _endpoint(url: str, profile: Profile, options: dict[str, str]) -> tuple[str 
     region = options.get("region") or profile.default_region
     if endpoint is None:
         if profile.needs_endpoint:
-            hint = "add endpoint=http://host:port" if profile.name != "oss" else "add host=oss-<region>.aliyuncs.com"
-            raise _bad(url, f"profile {profile.name} needs an endpoint", hint)
+            raise _bad(url, f"profile {profile.name} needs an endpoint", _HOST_HINTS.get(profile.name, _HOST_HINT))
         return None, region
     if "://" not in endpoint:
         endpoint = f"https://{endpoint}"
@@ -245,9 +250,20 @@ def _endpoint(url: str, profile: Profile, options: dict[str, str]) -> tuple[str 
         port = f":{parts.port}" if parts.port else ""
         endpoint = f"{parts.scheme}://s3.oss-{found[1]}{found[2] or ''}.aliyuncs.com{port}"
         region = options.get("region") or found[1]
-    if profile.name == "oss" and region is None:
-        raise _bad(url, "the region can not be read from its host", "add region=cn-hangzhou or the one it is in")
+    at_cos = re.fullmatch(r"cos(?:-internal)?\.([a-z0-9-]+)\.(?:myqcloud|tencentcos)\.[a-z]+", parts.hostname or "")
+    if at_cos and profile.name == "cos":
+        region = region or at_cos[1]
+    if profile.name in _HOST_HINTS and region is None:
+        hint = f"add region={'cn-hangzhou' if profile.name == 'oss' else 'ap-guangzhou'} or the one it is in"
+        raise _bad(url, "the region can not be read from its host", hint)
     return endpoint.rstrip("/"), region
+
+
+def _absolute(url: str, options: dict[str, str], name: str) -> str | None:
+    path = options.get(name)
+    if path is not None and not path.startswith("/"):
+        raise _bad(url, f"its {name} is not an absolute path", f"write {name}=/directory/file")
+    return path
 
 
 def _choice(url: str, options: dict[str, str], name: str, default: str, allowed: tuple[str, ...]) -> str:

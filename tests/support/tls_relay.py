@@ -1,25 +1,35 @@
 """TLS in front of a plain server, with a certificate that was made for it.
 
 ``async with TlsRelay(directory, backend) as relay:`` gives ``relay.endpoint`` and ``relay.certificate``, the file that
-makes a client trust it. ``async with ConnectProxy() as proxy:`` is an HTTP proxy that knows CONNECT and wants
-``user:p@ss``; ``proxy.asked`` is what it was asked for.
+makes a client trust it. ``names`` and ``days`` are the certificate's. ``with old_server(relay, version) as endpoint:``
+has the same certificate, speaks one version of TLS only, and says so to who wants another, as asyncio's servers do not.
+``async with ConnectProxy() as proxy:`` is an HTTP proxy that knows CONNECT and wants ``user:p@ss``; ``proxy.asked`` is
+what it was asked for.
 """
 
 import asyncio
+import socket
 import ssl
 import subprocess
+import threading
+import warnings
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 
 class TlsRelay:
-    def __init__(self, directory, backend):
+    def __init__(self, directory, backend, *, names="DNS:localhost,IP:127.0.0.1", days=2):
+        directory.mkdir(exist_ok=True)
         self.certificate = directory / "certificate.pem"
-        key = directory / "key.pem"
-        subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-        files = ["-keyout", str(key), "-out", str(self.certificate)]
+        self.key = key = directory / "key.pem"
+        asked = directory / "request.pem"
+        subject = ["-subj", "/CN=localhost", "-addext", f"subjectAltName={names}"]
         curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-        command = ["openssl", "req", "-x509", "-nodes", "-days", "2", *curve, *subject, *files]
-        subprocess.run(command, check=True, capture_output=True)
+        made = ["openssl", "req", "-new", "-nodes", *curve, *subject, "-keyout", str(key), "-out", str(asked)]
+        subprocess.run(made, check=True, capture_output=True)
+        # This command, unlike "req", makes certificates that have ended already.
+        signed = ["openssl", "x509", "-req", "-in", str(asked), "-signkey", str(key), "-copy_extensions", "copyall"]
+        subprocess.run([*signed, "-days", str(days), "-out", str(self.certificate)], check=True, capture_output=True)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(self.certificate, key)
         self._backend = urlsplit(backend)
@@ -48,6 +58,37 @@ class TlsRelay:
         finally:
             for each in (to, writer):
                 each.transport.abort()
+
+
+@contextmanager
+def old_server(relay, version):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(relay.certificate, relay.key)
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # old ones are what is wanted
+        context.minimum_version = context.maximum_version = version
+
+    def serve():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            try:
+                with connection, context.wrap_socket(connection, server_side=True):
+                    pass
+            except OSError:
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 class ConnectProxy:

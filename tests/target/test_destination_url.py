@@ -97,6 +97,10 @@ def test_oss_as_oceanbase_writes_it(host, endpoint, region):
         "s3://bucket?addressing=maybe",
         "oss://bucket/dir",
         "oss://bucket/dir?host=backup.example.com",
+        "cos://bucket/dir",
+        "cos://bucket/dir?host=backup.example.com",
+        "s3://bucket?ca=relative.pem",
+        "s3://bucket?tls=1.1",
     ],
 )
 def test_bad_urls_name_the_reason_and_the_way_out(url):
@@ -105,6 +109,20 @@ def test_bad_urls_name_the_reason_and_the_way_out(url):
     assert caught.value.hint
     assert caught.value.code == OB_BACKUP_DEST_INVALID
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("host", "region"),
+    [
+        ("cos.ap-guangzhou.myqcloud.com", "ap-guangzhou"),
+        ("cos-internal.ap-guangzhou.tencentcos.cn", "ap-guangzhou"),
+        ("cos.example.com&region=r", "r"),
+    ],
+)
+def test_cos(host, region):
+    found = parse_url(f"cos://bucket-125/dir?host={host}")
+    assert (found.profile.name, found.region, found.addressing) == ("cos", region, "virtual")
+    assert found.endpoint == f"https://{host.partition('&')[0]}"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import asyncio
 import mmap
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -12,10 +13,10 @@ from contextlib import asynccontextmanager
 import pytest
 from fault_proxy import FaultProxy
 from lent import LentPart
-from tls_relay import ConnectProxy, TlsRelay
+from tls_relay import ConnectProxy, TlsRelay, old_server
 
 from mover.clock import SystemClock
-from mover.errors import TargetError, UnreachableError
+from mover.errors import ConfigError, TargetError, UnreachableError
 from mover.target import s3_client
 from mover.target.base import BytesPart
 from mover.target.s3 import S3Target
@@ -233,15 +234,89 @@ async def test_tls(keys, base, sender, tmp_path, monkeypatch):
             await asyncio.wait([task])
 
 
+@both
+@pytest.mark.parametrize(
+    ("server", "options", "words", "hint"),
+    [
+        ({"days": -1}, {}, "has expired", "renew"),
+        ({"names": "DNS:elsewhere.invalid"}, {}, "for another host", "endpoint="),
+        ({}, {"ca": None}, "authority that is not trusted", "ca=FILE"),
+    ],
+    ids=["expired", "wrong-host", "unknown-authority"],
+)
+async def test_a_handshake_that_must_fail(keys, base, sender, tmp_path, server, options, words, hint):
+    """Once, with the reason: another try would find the same."""
+    async with TlsRelay(tmp_path, keys.endpoint, **server) as relay:
+        options = {"ca": relay.certificate, **options}
+        options = {name: value for name, value in options.items() if value is not None}
+        await refused(
+            keys.url(base, endpoint=relay.endpoint, profile="seaweedfs", sender=sender, **options), words, hint
+        )
+
+
+@both
+@pytest.mark.parametrize(("speaks", "least"), [("TLSv1_1", "1.2"), ("TLSv1_2", "1.3")])
+async def test_a_protocol_that_is_too_old(base, keys, sender, tmp_path, speaks, least):
+    async with TlsRelay(tmp_path, keys.endpoint) as relay:
+        with old_server(relay, ssl.TLSVersion[speaks]) as endpoint:
+            options = {"ca": relay.certificate, "tls": least, "profile": "seaweedfs", "sender": sender}
+            await refused(keys.url(base, endpoint=endpoint, **options), "no version of TLS", "upgrade")
+
+
+async def refused(url, words, hint):
+    target = S3Target(parse_url(url), clock=ImpatientClock())
+    try:
+        with pytest.raises(UnreachableError, match=f"TLS could not be set up: .*{words}") as caught:
+            await target.open()
+    finally:
+        await target.aclose()
+    assert hint in caught.value.hint
+    assert target.retries == 0
+
+
+@both
+@pytest.mark.parametrize("directory", [False, True])
+async def test_an_authority_of_ones_own_and_a_newer_protocol(keys, base, sender, tmp_path, directory):
+    async with TlsRelay(tmp_path / "made", keys.endpoint) as relay:
+        ca = tmp_path / "trusted" if directory else relay.certificate
+        if directory:
+            ca.mkdir()
+            command = ["openssl", "x509", "-in", str(relay.certificate), "-noout", "-hash"]
+            name = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+            (ca / f"{name}.0").write_bytes(relay.certificate.read_bytes())
+        url = keys.url(base, endpoint=relay.endpoint, profile="seaweedfs", sender=sender, ca=ca, tls="1.3")
+        if directory and sender == "aiobotocore":
+            return  # the library takes files only
+        async with opened(url) as target:
+            await target.put("f", b"content")
+
+
+@pytest.mark.parametrize("file", ["missing", "empty"])
+async def test_an_authority_that_can_not_be_read(keys, base, tmp_path, file):
+    (tmp_path / "empty").write_text("")
+    url = keys.url(base, endpoint="https://127.0.0.1:1", profile="seaweedfs", ca=tmp_path / file)
+    with pytest.raises(ConfigError, match="can not be read") as caught:
+        async with opened(url):
+            pass
+    assert str(tmp_path / file) in caught.value.message
+
+
+async def test_a_server_without_tls(keys, base):
+    url = keys.url(base, endpoint=keys.endpoint.replace("http:", "https:"), profile="seaweedfs")
+    with pytest.raises(UnreachableError, match="does not speak TLS"):
+        async with opened(url):
+            pass
+
+
 async def test_a_proxy_in_the_environment(keys, proxy, base, monkeypatch):
     """Plain HTTP goes to a proxy with the whole address; who is named in NO_PROXY is reached without it."""
     url = keys.url(base, profile="seaweedfs")
-    monkeypatch.setenv("http_proxy", f"http://user:pass@127.0.0.1:{_closed_port()}")
+    monkeypatch.setenv("http_proxy", f"http://user:hidden@127.0.0.1:{_closed_port()}")
     monkeypatch.setenv("no_proxy", "elsewhere.invalid")
-    with pytest.raises(UnreachableError) as caught:
+    with pytest.raises(UnreachableError, match="no connection to the proxy") as caught:
         async with opened(url):
             pass
-    assert "pass" not in f"{caught.value!r} {caught.value.as_json()}"
+    assert "hidden" not in f"{caught.value!r} {caught.value.as_json()}"
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     async with opened(url) as target:
         await target.put("f", b"content")
@@ -259,7 +334,9 @@ async def test_tls_through_a_proxy_that_wants_a_password(keys, base, sender, tmp
             assert await target.get("f") == b"content"
         assert set(between.asked) == {f"CONNECT {relay.endpoint.removeprefix('https://')}"}
         monkeypatch.setenv("https_proxy", f"http://user:wrong@{between.address}")
-        with pytest.raises(UnreachableError) as caught:
+        with pytest.raises(
+            UnreachableError, match="the proxy refused" if sender == "fast" else "through the proxy"
+        ) as caught:
             async with opened(url):
                 pass
         assert "wrong" not in f"{caught.value!r} {caught.value.as_json()}"
