@@ -196,6 +196,20 @@ class Settings:
         "How long a coordinator that fell silent keeps others out.",
         show=values.format_duration,
     )
+    full_at: str | None = _row(
+        values.cron,
+        None,
+        "CRON",
+        "When `mover serve` takes a full backup, such as `0 1 * * SAT`, in the local zone.",
+        toml="schedule.full",
+    )
+    incremental_at: str | None = _row(
+        values.cron,
+        None,
+        "CRON",
+        "When `mover serve` takes an incremental backup, such as `0 1 * * TUE,THU`.",
+        toml="schedule.incremental",
+    )
     progress_interval: float = _row(
         values.duration(0.1, 86400),
         10.0,

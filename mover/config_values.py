@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 from mover.config_secret import redact_url
@@ -211,6 +212,19 @@ def compression_levels(word: str) -> tuple[str, int, int]:
     if low > top:
         raise ValueError(f"has its lower level first, such as auto:{top}..{low}, not {word!r}")
     return kind, low, top
+
+
+def cron(value: object) -> str:
+    """A cron expression: five fields, or six with seconds first."""
+    # Imported by who sets one only: every command starts by reading the settings.
+    from cronsim import CronSim, CronSimError
+
+    expression = text(value).strip()
+    try:
+        CronSim(expression, datetime.now())
+    except CronSimError as exc:
+        raise ValueError(f"must be a cron expression, such as '0 1 * * SAT': {exc}: {expression!r}") from None
+    return expression
 
 
 def choice(*words: str) -> Callable[[object], str]:

@@ -57,7 +57,16 @@ class Notice:
     hint: str | None = None
 
 
-Event = Phase | Progress | ArchiveProgress | Notice
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """What will be done next, and when: microseconds since the epoch."""
+
+    job: str  # "serve"
+    work: str  # "full", "incremental"
+    at_us: int
+
+
+Event = Phase | Progress | ArchiveProgress | Notice | Scheduled
 Emit = Callable[[Event], None]
 
 

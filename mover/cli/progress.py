@@ -15,7 +15,7 @@ from mover.cli.meter import Gauge, Meter
 from mover.cli.output import print_json
 from mover.cli.units import printable
 from mover.clock import iso_from_scn, iso_from_us
-from mover.events import ArchiveProgress, Event, Notice, Phase, Progress
+from mover.events import ArchiveProgress, Event, Notice, Phase, Progress, Scheduled
 
 if TYPE_CHECKING:
     import rich.console
@@ -59,7 +59,7 @@ class Lines(Display):
         self._idle_phase: Phase | None = None
 
     def emit(self, event: Event) -> None:
-        if isinstance(event, Notice):
+        if isinstance(event, Notice | Scheduled):
             self._write(_notice(event))
             return
         if isinstance(event, Phase):
@@ -146,7 +146,7 @@ class Live(Display):
         self._phase_task: rich.progress.TaskID | None = None
 
     def emit(self, event: Event) -> None:
-        if isinstance(event, Notice):
+        if isinstance(event, Notice | Scheduled):
             self._console.print(self._redact(printable(_notice(event))))
             return
         gauge = self._meter.update(event)
@@ -193,7 +193,10 @@ class Live(Display):
 def event_as_json(event: Event) -> dict[str, Any]:
     """The event as an object: ``type``, its fields, and readable times beside SCNs."""
     names = {Phase: "phase", Progress: "progress", ArchiveProgress: "archive_progress", Notice: "notice"}
+    names[Scheduled] = "scheduled"
     entry: dict[str, Any] = {"type": names[type(event)], **dataclasses.asdict(event)}
+    if isinstance(event, Scheduled):
+        entry["at"] = iso_from_us(event.at_us)
     if isinstance(event, ArchiveProgress) and event.checkpoint_scn:
         entry["checkpoint_time"] = iso_from_scn(event.checkpoint_scn)
     return entry | {"time": iso_from_us(_now_us())}
@@ -205,5 +208,7 @@ def _now_us() -> int:
     return SystemClock().now_us()
 
 
-def _notice(event: Notice) -> str:
+def _notice(event: Notice | Scheduled) -> str:
+    if isinstance(event, Scheduled):
+        return f"next: {event.work} backup at {iso_from_us(event.at_us)}"
     return f"note: {event.message}" + (f" ({event.hint})" if event.hint else "")

@@ -18,8 +18,12 @@ def test_every_option_with_its_variable_default_and_help():
             assert default == (text if text == "-" else f"`{text}`"), key
 
 
-def test_the_example_file_is_one(tmp_path):
-    (example,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+def test_the_example_files_are_some(tmp_path):
+    first, *more = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     file = tmp_path / "mover.toml"
-    file.write_text(example)
+    file.write_text(first)
     assert config.load({}, {}, file).cluster_name == "seekdb"
+    for example in more:
+        file.write_text(example)
+        settings = config.load({}, {}, file)
+        assert any(origin.kind == "file" for origin in settings.origins().values())

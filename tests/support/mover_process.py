@@ -142,6 +142,7 @@ class Mover:
         """Start a command that goes on; end it with the object's methods or :meth:`close`."""
         words = tuple(map(str, arguments))
         self._started += 1
+        self.directory.mkdir(parents=True, exist_ok=True)
         stem = self.directory / f"run{self._started}-{os.urandom(3).hex()}"
         with stem.with_suffix(".out").open("wb") as out, stem.with_suffix(".err").open("wb") as err:
             process = await self._start(words, out.fileno(), err.fileno())
