@@ -175,6 +175,13 @@ class Settings:
         "Requests a second, likewise; archiving goes first.",
         show=values.format_rate(str),
     )
+    sse: str | None = _row(values.text, None, "KIND", "Encryption at an object store: AES256 or aws:kms.")
+    sse_kms_key_id: str | None = _row(values.text, None, "ID", "Key of the store's KMS, for aws:kms.")
+    storage_class: str | None = _row(values.text, None, "NAME", "Storage class of what is written once.")
+    tags: str | None = _row(values.text, None, "KEY=VALUE,...", "Tags of every object.")
+    object_lock: str | None = _row(
+        values.text, None, "MODE:DAYSd", "Lock what is written once: governance:30d or compliance:30d."
+    )
     flush_interval: float = _row(
         values.duration(0.01, 3600),
         0.5,
@@ -260,6 +267,12 @@ class Settings:
                 value = MASK if option.secret else option.show(value)
             result[option.name] = value
         return result
+
+    @property
+    def objects(self) -> dict[str, str]:
+        """The settings of objects that are set, as :func:`mover.target.url.open_target` takes them."""
+        names = ("sse", "sse_kms_key_id", "storage_class", "tags", "object_lock")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def secrets(self) -> list[str]:
         """The values that must appear nowhere; for a log filter."""

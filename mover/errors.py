@@ -13,6 +13,7 @@
     ├── SourceError               1  the store being backed up refused or misbehaved
     ├── TargetError               1  the destination refused or misbehaved
     │   ├── TargetNotFound        1  no such object
+    │   ├── TargetLocked          1  the destination keeps the object until a date
     │   ├── TargetExists          1  the object is already there and must not be replaced
     │   └── MountError            7  the destination directory is not the one it was (OceanBase -9051)
     └── StateError                1  the coordinator's own state does not allow it (lost lease, fenced)
@@ -24,6 +25,8 @@ Messages are lower case, name tenant, PG, file and offset where there are any, a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 # OceanBase's own numbers (ob_errno.def, 3.1).
@@ -123,6 +126,18 @@ class TargetNotFound(TargetError):
 
 class TargetExists(TargetError):
     """A name that must be new is taken at the destination."""
+
+
+class TargetLocked(TargetError):
+    """The destination keeps objects until a date (object lock): ``locked`` has each path with its date, UTC.
+
+    ``where`` has ``path`` of one and ``until``, the latest date. Whatever else was to be removed is gone.
+    """
+
+    def __init__(self, message: str, *, locked: Mapping[str, datetime], hint: str | None = None) -> None:
+        until = max(locked.values())
+        super().__init__(message, hint=hint, path=next(iter(locked)), until=until.isoformat())
+        self.locked = dict(locked)
 
 
 class MountError(TargetError):

@@ -56,5 +56,8 @@ def command(invocation: Invocation, older_than: str, plan: bool) -> int:
         if report.removals:
             show_view(invocation, "removals", {"removals": report.as_json()["removals"]})
         did = "would be removed" if plan else "removed"
+        if report.locked:
+            last = max(report.locked.values()).isoformat()
+            say(f"{len(report.locked)} are locked at the destination, the last until {last}: sweep again after that")
         say(f"{len(report.removals)} {did}, {report.kept} too young, {report.foreign} of other programs left alone")
     return outcome.status(DONE)

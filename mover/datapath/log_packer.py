@@ -233,7 +233,7 @@ class LogPacker:
             appends = self._target.capabilities.append
             if file.durable == 0:
                 # A new file is created, never taken over: should another archiver race for the id, one of us fails.
-                await self._target.put(path, b"" if appends else data, if_absent=True)
+                await self._target.put(path, b"" if appends else data, if_absent=True, write_once=not appends)
             if appends:
                 await self._target.append(path, file.durable, data)
             file.durable += self._pending

@@ -86,7 +86,7 @@ class MacroFiles:
                 self._raise_failed()
                 if self._file is None:
                     path = self._path_of(self._sub)
-                    self._file = _OpenFile(self._sub, path, await self._target.create(path))
+                    self._file = _OpenFile(self._sub, path, await self._target.create(path, write_once=True))
                     self._sub += self._stride
                 file = self._file
                 await settled(self._threads, file.digest.update, part.data)

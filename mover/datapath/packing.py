@@ -142,13 +142,17 @@ class ManyProcesses:
 
     Args:
         dest: URL of the destination, as the user gave it.
+        objects: see :func:`mover.target.url.parse_url`.
         pace: the file of the limits that it is used within.
         min_part: of that destination.
         limits: of all processes together.
     """
 
-    def __init__(self, dest: str, pace: Path, min_part: int, limits: Limits, count: int) -> None:
+    def __init__(
+        self, dest: str, objects: Mapping[str, str], pace: Path, min_part: int, limits: Limits, count: int
+    ) -> None:
         self._dest = dest
+        self._objects = objects
         self._pace = pace
         self._limits = limits.share(count)
         self._count = count
@@ -167,6 +171,7 @@ class ManyProcesses:
         jobs = [
             PackingJob(
                 dest=self._dest,
+                objects=self._objects,
                 pace=self._pace,
                 space=space,
                 compression=compression,

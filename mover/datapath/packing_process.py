@@ -67,7 +67,7 @@ async def run(channel: Channel, memory: memoryview) -> None:
 
     try:
         pace = SharedPace(job.pace)
-        inner = await open_target(job.dest, concurrency=job.concurrency)
+        inner = await open_target(job.dest, concurrency=job.concurrency, objects=job.objects)
         target = PacedTarget(inner, pace, first=False)
         try:
             with ThreadPoolExecutor(job.memory.lanes, thread_name_prefix="mover-kernel") as threads:

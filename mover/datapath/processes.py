@@ -50,6 +50,7 @@ class PackingJob:
     """What a packing process needs to know. ``dest`` may hold a key: it goes through the socket, in no command line."""
 
     dest: str
+    objects: Mapping[str, str]  # see mover.target.url.parse_url
     pace: Path
     space: MacroSpace
     compression: Compression

@@ -127,7 +127,7 @@ class SetWriter:
         )
 
     async def _put(self, path: str, data: bytes) -> None:
-        info = await self._repository.target.put(path, data, if_absent=True)
+        info = await self._repository.target.put(path, data, if_absent=True, write_once=True)
         digest = await asyncio.to_thread(xxh3_128, data)
         self._files.append(WrittenFile(path, info.size, digest))
 
@@ -217,7 +217,7 @@ class SetWriter:
 
         data, root = await asyncio.to_thread(build)
         path = layout.manifest(self._repository.tenant_id, job.full_set, job.backup_set_id)
-        await self._repository.target.put(path, data, if_absent=True)
+        await self._repository.target.put(path, data, if_absent=True, write_once=True)
         self._files.append(WrittenFile(path, len(data), b""))
         return root
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mover.errors import TargetLocked
 from mover.media.backup_info import BackupInfo
 from mover.repository.tree import Repository
 from mover.target.base import ObjectInfo
@@ -22,9 +23,14 @@ async def remains_of(repository: Repository, info: BackupInfo) -> list[ObjectInf
     return found
 
 
-async def remove_remains(repository: Repository, info: BackupInfo) -> int:
-    """Delete them; returns how many files. Idempotent. Never call it for a set that others build on."""
+async def remove_remains(repository: Repository, info: BackupInfo) -> tuple[int, TargetLocked | None]:
+    """Delete them. Idempotent. Never call it for a set that others build on.
+
+    Returns how many files went, and what says that the destination keeps others until a date.
+    """
     found = await remains_of(repository, info)
-    for file in found:
-        await repository.target.delete(file.path)
-    return len(found)
+    try:
+        await repository.target.delete_many([file.path for file in found])
+    except TargetLocked as locked:
+        return len(found) - len(locked.locked), locked
+    return len(found), None

@@ -94,7 +94,9 @@ async def start(session: Session) -> RoundView:
             accum_checksum=0,
             start_submit_ts=start_ts,
         )
-        await repository.target.put(layout.archive_data(tenant, round_id, identity.pg, 1), kickoff, if_absent=True)
+        await repository.target.put(
+            layout.archive_data(tenant, round_id, identity.pg, 1), kickoff, if_absent=True, write_once=True
+        )
         record = RoundRecord(
             round_id=round_id,
             holder="",

@@ -13,7 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mover.errors import OB_BACKUP_CAN_NOT_START, Cancelled, MoverError, PreconditionError, StateError, UnreachableError
+from mover.errors import (
+    OB_BACKUP_CAN_NOT_START,
+    Cancelled,
+    MoverError,
+    PreconditionError,
+    StateError,
+    TargetLocked,
+    UnreachableError,
+)
 from mover.events import Notice, Phase, Progress
 from mover.executor.base import AttemptId, Batch, BatchDone, BatchFailed, ExecutorEvent, TaskProgress
 from mover.executor.local import LOCAL_HOST, LocalExecutor
@@ -147,9 +155,17 @@ async def _epoch_floor(session: Session) -> int:
 async def _clear_away(session: Session, stale: Sequence[BackupInfo]) -> None:
     """Remove what dead backups left. They say FAILED already: whoever wrote them can not finish them any more."""
     for info in stale:
-        if removed := await remove_remains(session.repository, info):
+        removed, locked = await remove_remains(session.repository, info)
+        if removed:
             text = f"backup set {info.inc_backup_set_id} was never finished: {removed} files of it removed"
             session.emit(Notice("backup", text))
+        _tell_locked(session, info, locked)
+
+
+def _tell_locked(session: Session, info: BackupInfo, locked: TargetLocked | None) -> None:
+    if locked is not None:
+        text = f"backup set {info.inc_backup_set_id} was never finished, but stays for now: {locked.message}"
+        session.emit(Notice("backup", text, "`mover sweep` removes it after that"))
 
 
 async def _require_archive(session: Session) -> ArchiveRound:
@@ -322,7 +338,8 @@ async def _fail(session: Session, lease: Lease, task: BackupTask, info: BackupIn
             lease.check()
             failed = dataclasses.replace(info, status=BackupStatus.FAILED)
             await publish_infos(session.repository, finish_backup(await load_infos(session.repository), failed))
-            await remove_remains(session.repository, info)
+            _, locked = await remove_remains(session.repository, info)
+            _tell_locked(session, info, locked)
     except (MoverError, TimeoutError) as second:
         text = f"backup set {info.inc_backup_set_id} could not be cleared away: {second}"
         session.emit(Notice("backup", text, "the next backup does it"))

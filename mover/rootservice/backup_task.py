@@ -213,5 +213,6 @@ def _packing(session: Session) -> Packing:
     )
     count = settings.processes or processes_for(settings.workers)
     if count > 1 and settings.dest is not None:
-        return ManyProcesses(settings.dest, pace_file(settings), target.capabilities.min_part, limits, count)
+        least = target.capabilities.min_part
+        return ManyProcesses(settings.dest, settings.objects, pace_file(settings), least, limits, count)
     return OneProcess(target, limits)

@@ -105,7 +105,9 @@ async def examine(settings: Settings, *, seconds: float = 2.0, on_check: Callabl
                 await note(_source(store))
         if settings.dest is not None:
             try:
-                target = await open_target(settings.dest, create=False, concurrency=settings.concurrency)
+                target = await open_target(
+                    settings.dest, create=False, concurrency=settings.concurrency, objects=settings.objects
+                )
             except MoverError as error:
                 await note(_one(_failed("destination", "reach", error)))
             else:

@@ -118,7 +118,9 @@ async def open_session(
         pace = _pace(settings, needed=need_catalog)
         if pace is not None:
             stack.callback(pace.close)
-        target = await open_target(settings.dest, create=need_source, concurrency=settings.concurrency)
+        target = await open_target(
+            settings.dest, create=need_source, concurrency=settings.concurrency, objects=settings.objects
+        )
         stack.push_async_callback(target.aclose)
         if pace is not None:
             target = PacedTarget(target, pace, first=archiving, clock=clock)

@@ -9,11 +9,12 @@ the lease: while this has it no backup runs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from mover.clock import iso_from_us
-from mover.errors import ConfigError
+from mover.errors import ConfigError, TargetLocked
 from mover.events import Phase
 from mover.media.backup_info import BackupInfo, BackupStatus
 from mover.media.layout import Layout
@@ -23,6 +24,7 @@ from mover.rootservice.session import Session
 from mover.target.base import Leftover
 
 LEAST_AGE_SECONDS = 60.0
+_AT_ONCE = 1000  # files that are removed between two looks at the lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class SweepReport:
     kept: int  # younger ones, which somebody may still be writing
     foreign: int  # unfinished writes of paths that are no backup's
     plan: bool
+    locked: Mapping[str, datetime] = field(default_factory=dict)  # what the destination keeps, and until when
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -61,6 +64,7 @@ class SweepReport:
             "removals": [removal.as_json() for removal in self.removals],
             "kept": self.kept,
             "foreign": self.foreign,
+            "locked": [{"path": path, "until": until.isoformat()} for path, until in sorted(self.locked.items())],
         }
 
 
@@ -103,7 +107,8 @@ async def sweep(session: Session, *, older_than: float, plan: bool) -> SweepRepo
         older_than: seconds; what is younger stays.
         plan: remove nothing.
 
-    Idempotent. Raises PreconditionError (-9036) while a backup runs, ConfigError for an age below a minute.
+    Idempotent. What the destination has locked is told and stays.
+    Raises PreconditionError (-9036) while a backup runs, ConfigError for an age below a minute.
     """
     if older_than < LEAST_AGE_SECONDS:
         raise ConfigError(
@@ -116,7 +121,9 @@ async def sweep(session: Session, *, older_than: float, plan: bool) -> SweepRepo
         infos = await load_infos(repository)
         dead = {}
         for info in infos:
-            if info.status != BackupStatus.SUCCESS and not _superseded(infos, info):
+            # Where objects are locked a set may outlive the backup that would have cleared it away.
+            gone = _superseded(infos, info) and not (repository.target.capabilities.locks and _alone(infos, info))
+            if info.status != BackupStatus.SUCCESS and not gone:
                 found = await remains_of(repository, info)
                 dead[info.inc_backup_set_id] = (info, [(file.path, file.size) for file in found])
         leftovers = [found async for found in repository.target.leftovers("")]
@@ -138,9 +145,16 @@ async def sweep(session: Session, *, older_than: float, plan: bool) -> SweepRepo
             lease.check()
             if removal.leftover is not None:
                 await repository.target.discard(removal.leftover)
-            else:
-                await repository.target.delete(removal.path)
-        return replace(report, plan=False)
+        files = [removal.path for removal in report.removals if removal.leftover is None]
+        locked: dict[str, datetime] = {}
+        for at in range(0, len(files), _AT_ONCE):
+            lease.check()
+            try:
+                await repository.target.delete_many(files[at : at + _AT_ONCE])
+            except TargetLocked as error:
+                locked |= error.locked
+        removals = tuple(each for each in report.removals if each.leftover is not None or each.path not in locked)
+        return replace(report, removals=removals, locked=locked, plan=False)
 
 
 def _superseded(infos: Sequence[BackupInfo], info: BackupInfo) -> bool:
@@ -148,6 +162,11 @@ def _superseded(infos: Sequence[BackupInfo], info: BackupInfo) -> bool:
     return any(
         later.status == BackupStatus.SUCCESS and later.inc_backup_set_id > info.inc_backup_set_id for later in infos
     )
+
+
+def _alone(infos: Sequence[BackupInfo], info: BackupInfo) -> bool:
+    """Nobody else has its number."""
+    return sum(other.inc_backup_set_id == info.inc_backup_set_id for other in infos) == 1
 
 
 def _is_removed(

@@ -12,7 +12,7 @@ No error text and no attribute ever holds a secret.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +28,7 @@ class Capabilities:
     device_type: str  # OceanBase's name of the device: "FILE", "OSS", "COS", ours: "S3"
     min_part: int = 0  # bytes of every part of a large file but the last
     max_parts: int = 1 << 30  # parts of a large file
+    locks: bool = False  # what is written once can not be removed for a while
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +113,16 @@ class Target(Protocol):
         """Prove that the destination answers and is still the one that was opened (mount identity)."""
         ...
 
-    async def put(self, path: str, data: Buffer, *, if_absent: bool = False) -> ObjectInfo:
+    async def put(self, path: str, data: Buffer, *, if_absent: bool = False, write_once: bool = False) -> ObjectInfo:
         """Write a whole small file atomically and durably; replaces an old one unless ``if_absent``.
 
+        ``write_once`` says that it will never be written again: a destination that locks objects locks it.
         Idempotent for equal content. Raises TargetExists with ``if_absent`` when the name is taken.
         """
         ...
 
-    async def create(self, path: str) -> Writer:
-        """Begin a large file."""
+    async def create(self, path: str, *, write_once: bool = False) -> Writer:
+        """Begin a large file. ``write_once`` as in ``put``."""
         ...
 
     async def append(self, path: str, offset: int, data: Buffer) -> None:
@@ -165,7 +167,14 @@ class Target(Protocol):
         ...
 
     async def delete(self, path: str) -> None:
-        """Remove one file. Idempotent."""
+        """Remove one file. Idempotent. Raises TargetLocked."""
+        ...
+
+    async def delete_many(self, paths: Sequence[str]) -> None:
+        """Remove files, a thousand with one request where the destination can. Idempotent.
+
+        What can be removed is removed before an error is raised; TargetLocked has the dates of what is left.
+        """
         ...
 
     def leftovers(self, prefix: str) -> AsyncIterator[Leftover]:

@@ -10,7 +10,7 @@ import asyncio
 import errno
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -71,7 +71,14 @@ class FileTarget:
         tree = self._opened()
         await self._calls.run(lambda: tree.root.check(full=True), "check", "")
 
-    async def put(self, path: str, data: Buffer, *, if_absent: bool = False) -> ObjectInfo:
+    async def put(
+        self,
+        path: str,
+        data: Buffer,
+        *,
+        if_absent: bool = False,
+        write_once: bool = False,  # noqa: ARG002
+    ) -> ObjectInfo:
         tree = self._opened()
         check_path(path)
         # A copy unless it is immutable: when this is cancelled the thread goes on, and the caller may reuse the buffer.
@@ -85,7 +92,7 @@ class FileTarget:
             unwanted.set()  # whoever was cancelled clears away what it wrote: nothing may appear behind that
             raise
 
-    async def create(self, path: str) -> FileWriter:
+    async def create(self, path: str, *, write_once: bool = False) -> FileWriter:  # noqa: ARG002
         writer = FileWriter(self._opened(), self._calls, check_path(path))
         try:
             await writer.open()
@@ -189,6 +196,12 @@ class FileTarget:
         check_path(path)
         self._forget(path)
         await self._calls.run(lambda: tree.fresh(lambda: tree.delete(path)), "delete", path)
+
+    async def delete_many(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            check_path(path)
+        for path in paths:
+            await self.delete(path)
 
     async def leftovers(self, prefix: str) -> AsyncIterator[Leftover]:
         tree = self._opened()

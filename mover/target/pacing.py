@@ -15,7 +15,7 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -205,13 +205,13 @@ class PacedTarget:
         await self.wait()
         await self.inner.check()
 
-    async def put(self, path: str, data: Buffer, *, if_absent: bool = False) -> ObjectInfo:
+    async def put(self, path: str, data: Buffer, *, if_absent: bool = False, write_once: bool = False) -> ObjectInfo:
         await self.wait(memoryview(data).nbytes)
-        return await self.inner.put(path, data, if_absent=if_absent)
+        return await self.inner.put(path, data, if_absent=if_absent, write_once=write_once)
 
-    async def create(self, path: str) -> Writer:
+    async def create(self, path: str, *, write_once: bool = False) -> Writer:
         await self.wait()
-        return _PacedWriter(self, await self.inner.create(path))
+        return _PacedWriter(self, await self.inner.create(path, write_once=write_once))
 
     async def append(self, path: str, offset: int, data: Buffer) -> None:
         await self.wait(memoryview(data).nbytes)
@@ -253,6 +253,10 @@ class PacedTarget:
     async def delete(self, path: str) -> None:
         await self.wait()
         await self.inner.delete(path)
+
+    async def delete_many(self, paths: Sequence[str]) -> None:
+        await self.wait()
+        await self.inner.delete_many(paths)
 
     async def leftovers(self, prefix: str) -> AsyncIterator[Leftover]:
         await self.wait()

@@ -43,6 +43,7 @@ class Profile:
     max_parts: int = 10_000
     max_object: int = 5 << 40
     signature: str = "s3v4"
+    delete_most: int = 1000  # keys of one DeleteObjects
 
     @property
     def must_be_new(self) -> dict[str, Any]:

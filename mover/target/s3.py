@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from mover.clock import Clock
@@ -13,6 +13,7 @@ from mover.target.base import Buffer, Capabilities, Leftover, ObjectInfo
 from mover.target.paths import check_path, check_prefix
 from mover.target.s3_client import ATTEMPTS, S3Client
 from mover.target.s3_confirm import confirmation_named
+from mover.target.s3_delete import S3Deleter
 from mover.target.s3_put import head, modified_us, new_nonce, put_whole, taken
 from mover.target.s3_writer import S3Writer
 from mover.target.url import ObjectDestination
@@ -41,8 +42,10 @@ class S3Target:
             device_type=profile.device_type,
             min_part=profile.min_part,
             max_parts=profile.max_parts,
+            locks=destination.objects.lock_mode is not None,
         )
         self._client = S3Client(destination, clock=clock, attempts=attempts)
+        self._deleter = S3Deleter(self._client)
         self._small = confirmation_named("md5", profile)  # every store knows it, and small files cost nothing
 
     def __repr__(self) -> str:
@@ -65,16 +68,17 @@ class S3Target:
     async def check(self) -> None:
         await self._look(attempts=None)
 
-    async def put(self, path: str, data: Buffer, *, if_absent: bool = False) -> ObjectInfo:
+    async def put(self, path: str, data: Buffer, *, if_absent: bool = False, write_once: bool = False) -> ObjectInfo:
         content = memoryview(data).cast("B")
-        return await put_whole(
-            self._client, check_path(path), content, nonce=new_nonce() if if_absent else None, way=self._small
-        )
+        nonce = new_nonce() if if_absent else None
+        options = self.destination.objects.parameters(write_once=write_once)
+        return await put_whole(self._client, check_path(path), content, nonce=nonce, way=self._small, options=options)
 
-    async def create(self, path: str) -> S3Writer:
+    async def create(self, path: str, *, write_once: bool = False) -> S3Writer:
         if await head(self._client, path) is not None:
             raise taken(self._client, path)
-        return S3Writer(self._client, path, await self._client.confirmation())
+        options = self.destination.objects.parameters(write_once=write_once)
+        return S3Writer(self._client, path, await self._client.confirmation(), options)
 
     async def append(self, path: str, offset: int, data: Buffer) -> None:  # noqa: ARG002
         raise TargetError(
@@ -152,10 +156,10 @@ class S3Target:
             yield info
 
     async def delete(self, path: str) -> None:
-        try:
-            await self._client.call("delete_object", path, "delete", Key=self._client.key(path))
-        except TargetNotFound:  # some stores say so
-            return
+        await self._deleter.one(path)
+
+    async def delete_many(self, paths: Sequence[str]) -> None:
+        await self._deleter.many(paths)
 
     async def leftovers(self, prefix: str) -> AsyncIterator[Leftover]:
         check_prefix(prefix)

@@ -52,6 +52,7 @@ class S3Client:
         self.retries = 0
         self.skew: float | None = None
         self.sign_in = SignIn(destination)
+        self.honoured: set[str] = set()  # what the store was once seen to do as it was asked: "lock"
         self.slots = Slots(destination.concurrency)  # parts under way, of all writers together
         self._attempts = attempts
         self._clock: Clock = clock or SystemClock()

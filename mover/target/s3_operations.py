@@ -5,6 +5,8 @@ Parameters and answers have botocore's names, so that both senders speak alike.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,12 +20,16 @@ from mover.target.s3_xml import Element
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """``query`` is sent as it is; ``document`` makes the body, ``answer`` reads the one that comes back."""
+    """``query`` is sent as it is; ``document`` makes the body, ``answer`` reads the one that comes back.
+
+    ``digest``: the body must go with its MD5.
+    """
 
     method: str
     query: tuple[tuple[str, str], ...] = ()
     document: Callable[[Mapping[str, Any]], bytes] | None = None
     answer: Callable[[Element], dict[str, Any]] | None = None
+    digest: bool = False
 
 
 @dataclass(slots=True)
@@ -45,11 +51,18 @@ _QUERY = {
     "ContinuationToken": "continuation-token",
     "KeyMarker": "key-marker",
     "UploadIdMarker": "upload-id-marker",
+    "VersionId": "versionId",
 }
 HEADERS = {
     "ContentMD5": "content-md5",
     "IfNoneMatch": "if-none-match",
     "IfMatch": "if-match",
+    "ServerSideEncryption": "x-amz-server-side-encryption",
+    "SSEKMSKeyId": "x-amz-server-side-encryption-aws-kms-key-id",
+    "StorageClass": "x-amz-storage-class",
+    "Tagging": "x-amz-tagging",
+    "ObjectLockMode": "x-amz-object-lock-mode",
+    "ObjectLockRetainUntilDate": "x-amz-object-lock-retain-until-date",
     "ForbidOverwrite": "x-oss-forbid-overwrite",
     "ForbidOverwriteCOS": "x-cos-forbid-overwrite",
     "Range": "range",
@@ -64,6 +77,8 @@ _ANSWERED = {
     "x-amz-server-side-encryption": "ServerSideEncryption",
     "x-amz-server-side-encryption-customer-algorithm": "SSECustomerAlgorithm",
     "x-amz-checksum-crc32c": "ChecksumCRC32C",
+    "x-amz-object-lock-retain-until-date": "ObjectLockRetainUntilDate",
+    "x-amz-version-id": "VersionId",
 }
 _META = "x-amz-meta-"
 
@@ -75,6 +90,30 @@ def _completed(parameters: Mapping[str, Any]) -> bytes:
     )
     name = "CompleteMultipartUpload"
     return f'<{name} xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{parts}</{name}>'.encode()
+
+
+def _to_delete(parameters: Mapping[str, Any]) -> bytes:
+    items = "".join(f"<Object><Key>{escape(item['Key'])}</Key></Object>" for item in parameters["Delete"]["Objects"])
+    quiet = str(bool(parameters["Delete"].get("Quiet"))).lower()
+    name = "Delete"
+    return f'<{name} xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Quiet>{quiet}</Quiet>{items}</{name}>'.encode()
+
+
+def _deleted(root: Element) -> dict[str, Any]:
+    encoded = root.text_of("EncodingType") == "url"
+
+    def rows(kind: str, *names: str) -> list[dict[str, str]]:
+        found = [{name: item.text_of(name) or "" for name in names} for item in root.all(kind)]
+        for row in found if encoded else ():
+            row["Key"] = unquote_plus(row["Key"])
+        return found
+
+    return {"Deleted": rows("Deleted", "Key"), "Errors": rows("Error", "Key", "Code", "Message")}
+
+
+def content_md5(body: bytes | memoryview) -> str:
+    """The Content-MD5 header of a body."""
+    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
 
 
 def _texts(*names: str) -> Callable[[Element], dict[str, Any]]:
@@ -131,6 +170,7 @@ OPERATIONS = {
     "list_objects_v2": Operation("GET", (("list-type", "2"), ("encoding-type", "url")), answer=_page),
     "list_multipart_uploads": Operation("GET", (("uploads", ""),), answer=_uploads),
     "delete_object": Operation("DELETE"),
+    "delete_objects": Operation("POST", (("delete", ""),), document=_to_delete, answer=_deleted, digest=True),
 }
 
 
@@ -146,10 +186,12 @@ def make_request(operation: Operation, parameters: Mapping[str, Any], body: memo
             headers |= {f"{_META}{label}": text for label, text in value.items()}
         elif name in _QUERY:
             query.append((_QUERY[name], str(value)))
-        elif name != "MultipartUpload":
+        elif name not in ("MultipartUpload", "Delete"):
             headers[HEADERS[name]] = str(value)
     if operation.document is not None:
         body = memoryview(operation.document(parameters))
+    if operation.digest and body is not None:
+        headers["content-md5"] = content_md5(body)
     encoded = sorted((quote(name, safe="-_.~"), quote(value, safe="-_.~")) for name, value in query)
     # Without "=" where there is no value: the old signature knows subresources by their bare names.
     text = "&".join(f"{name}={value}" if value else name for name, value in encoded)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from mover.errors import TargetError, TargetExists, TargetNotFound
 from mover.target.base import ObjectInfo
+from mover.target.object_options import locked_until
 from mover.target.s3_client import S3Client
 from mover.target.s3_confirm import Confirmation, Mark, etag_of
 
@@ -36,11 +37,17 @@ async def head(client: S3Client, path: str) -> dict[str, Any] | None:
 
 
 async def put_whole(
-    client: S3Client, path: str, content: memoryview, *, nonce: str | None, way: Confirmation
+    client: S3Client,
+    path: str,
+    content: memoryview,
+    *,
+    nonce: str | None,
+    way: Confirmation,
+    options: Mapping[str, Any],
 ) -> ObjectInfo:
-    """One PUT, confirmed ``way``'s way. With ``nonce`` the name must be new: TargetExists when it is not."""
+    """One PUT with ``options``, confirmed ``way``'s way. With ``nonce`` the name must be new: else TargetExists."""
     mark = await client.digest(way.mark, content)
-    parameters: dict[str, Any] = way.asks(mark)
+    parameters: dict[str, Any] = {**options, **way.asks(mark)}
     if nonce is not None:
         parameters["Metadata"] = {NONCE: nonce}
         parameters |= client.profile.must_be_new
@@ -54,11 +61,13 @@ async def put_whole(
         if nonce is None or found is None or nonce_of(found) != nonce:
             raise
         answer = found  # our own first attempt did it, and its answer was lost
+    require_encrypted(client, path, options, answer)
     if found is None:
         refuted = way.refutes(mark, answer)
         if refuted is not None:
             raise differs(client, path, refuted)
-        doubtful = etag_of(answer) is None or (nonce is not None and not client.profile.conditional_put)
+        unproved = "ObjectLockMode" in options and "lock" not in client.honoured
+        doubtful = unproved or etag_of(answer) is None or (nonce is not None and not client.profile.conditional_put)
         if doubtful or way.refutes_whole([mark], answer, {}) is not None:
             found = await head(client, path)
             if found is None:
@@ -68,6 +77,7 @@ async def put_whole(
             raise taken(client, path)  # the store ignores If-None-Match and another writer came last
         if found.get("ContentLength") != len(content):
             raise differs(client, path, f"it has {found.get('ContentLength')} bytes of {len(content)}")
+        require_locked(client, path, options, found)
     refuted = way.refutes_whole([mark], answer, found or {}) or await way.reread(client, path, [mark])
     if refuted is not None:
         raise differs(client, path, refuted)
@@ -75,7 +85,13 @@ async def put_whole(
 
 
 async def confirm_parts(
-    client: S3Client, path: str, marks: Sequence[Mark], answer: dict[str, Any], nonce: str, way: Confirmation
+    client: S3Client,
+    path: str,
+    marks: Sequence[Mark],
+    answer: dict[str, Any],
+    nonce: str,
+    way: Confirmation,
+    options: Mapping[str, Any],
 ) -> ObjectInfo:
     """Ask for a multipart object that was completed: it must be ours, of this size, and what ``way`` can tell."""
     found = await head(client, path)
@@ -86,10 +102,38 @@ async def confirm_parts(
     size = sum(mark.size for mark in marks)
     if found.get("ContentLength") != size:
         raise differs(client, path, f"it has {found.get('ContentLength')} bytes of {size}")
+    require_locked(client, path, options, found)
     refuted = way.refutes_whole(marks, answer, found) or await way.reread(client, path, marks)
     if refuted is not None:
         raise differs(client, path, refuted)
     return ObjectInfo(path, size, modified_us(found))
+
+
+def require_encrypted(client: S3Client, path: str, options: Mapping[str, Any], answer: dict[str, Any]) -> None:
+    """Raises TargetError when encryption was asked for, and the answer of the store does not say so."""
+    asked = options.get("ServerSideEncryption")
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    said = str(answer.get("ServerSideEncryption") or headers.get("x-oss-server-side-encryption") or "")
+    if asked is None or said == asked or (asked == "aws:kms" and "kms" in said.lower()):
+        return
+    raise TargetError(
+        f"{client.destination.url} does not say that it encrypts {path!r} (sse={asked}): it says {said or 'nothing'}",
+        hint="this store does not know sse, or not this one; nothing refers to the object",
+        path=path,
+    )
+
+
+def require_locked(client: S3Client, path: str, options: Mapping[str, Any], found: dict[str, Any]) -> None:
+    """Raises TargetError when a lock was asked for and HeadObject (``found``) has none."""
+    if "ObjectLockMode" not in options:
+        return
+    if locked_until(found) is None:
+        raise TargetError(
+            f"{client.destination.url} has {path!r} and says of no lock, though object_lock was asked for",
+            hint="use a bucket made with object lock, and a key that may read retentions (s3:GetObjectRetention)",
+            path=path,
+        )
+    client.honoured.add("lock")
 
 
 def nonce_of(found: dict[str, Any]) -> str | None:

@@ -21,7 +21,7 @@ from botocore.parsers import ResponseParserError
 from mover.target.credentials import NoKeys, SignIn
 from mover.target.s3_body import PartBody
 from mover.target.s3_errors import CallFailed, Failure, no_connection, no_keys
-from mover.target.s3_operations import BESIDE, HEADERS
+from mover.target.s3_operations import BESIDE, HEADERS, content_md5
 from mover.target.s3_sender import CONNECT_SECONDS
 from mover.target.tls import VERSIONS, find_error
 from mover.target.url import ObjectDestination
@@ -89,6 +89,7 @@ class StockSender:
         # "Expect: 100-continue" costs a round trip per part, and a peer that never answers it is waited for for ever.
         self._client.meta.events.unregister("before-call.s3", add_expect_header)
         self._client.meta.events.register("before-call.s3", _add_headers)
+        self._client.meta.events.register("before-call.s3.DeleteObjects", _add_digest)
 
     async def send(
         self,
@@ -151,6 +152,11 @@ def _session_class(least: ssl.TLSVersion) -> type[AIOHTTPSession]:
             return context
 
     return Session
+
+
+def _add_digest(params: dict[str, Any], **_event: Any) -> None:
+    """The library sends another checksum with DeleteObjects, which OSS and older stores do not take for one."""
+    params["headers"]["Content-MD5"] = content_md5(params["body"])
 
 
 def _failure(error: BaseException) -> Failure:

@@ -8,14 +8,14 @@ that is complete, so writers that wait for each other's callers can not lock eac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from mover.errors import MoverError, TargetError, TargetExists
 from mover.target.base import BytesPart, ObjectInfo, Part
 from mover.target.s3_client import S3Client
 from mover.target.s3_confirm import Confirmation, Mark
-from mover.target.s3_put import confirm_parts, head, new_nonce, nonce_of, put_whole, taken
+from mover.target.s3_put import NONCE, confirm_parts, head, new_nonce, nonce_of, put_whole, require_encrypted, taken
 
 ABORT_SECONDS = 15.0
 
@@ -25,13 +25,15 @@ class S3Writer:
 
     Args:
         way: how the store proves what it has.
+        options: parameters of the object, for PutObject or CreateMultipartUpload.
     """
 
-    def __init__(self, client: S3Client, path: str, way: Confirmation) -> None:
+    def __init__(self, client: S3Client, path: str, way: Confirmation, options: Mapping[str, Any]) -> None:
         self._client = client
         self._path = path
         self._key = client.key(path)
         self._way = way
+        self._options = options
         self._nonce = new_nonce()
         self._first: Part | None = None  # until there is a second
         self._last = 0  # bytes of the part before
@@ -115,7 +117,9 @@ class S3Writer:
 
     async def _put(self, part: Part) -> ObjectInfo:
         try:
-            return await put_whole(self._client, self._path, part.data, nonce=self._nonce, way=self._way)
+            return await put_whole(
+                self._client, self._path, part.data, nonce=self._nonce, way=self._way, options=self._options
+            )
         finally:
             part.release()
 
@@ -146,13 +150,24 @@ class S3Writer:
             self._error = self._error or error
 
     async def _begin_upload(self) -> str:
-        metadata = {"mover-nonce": self._nonce}
-        response = await self._client.call(
-            "create_multipart_upload", self._path, "begin", Key=self._key, Metadata=metadata, **self._way.begin
-        )
+        parameters = {**self._options, **self._way.begin, "Metadata": {NONCE: self._nonce}}
+        response = await self._client.call("create_multipart_upload", self._path, "begin", Key=self._key, **parameters)
         if not response.get("UploadId"):
             raise TargetError(f"{self._client.destination.url} began no upload of {self._path!r}", path=self._path)
-        return str(response["UploadId"])
+        upload = str(response["UploadId"])
+        try:
+            require_encrypted(self._client, self._path, self._options, response)
+        except TargetError:
+            await self._abandon(upload)
+            raise
+        return upload
+
+    async def _abandon(self, upload: str) -> None:
+        try:
+            await self._client.call("abort_multipart_upload", self._path, "abort", Key=self._key, UploadId=upload)
+        except TargetError as error:
+            if error.where.get("s3_code") != "NoSuchUpload":
+                raise
 
     async def _upload(self, number: int, content: memoryview) -> None:
         mark = await self._client.digest(self._way.mark, content)
@@ -209,7 +224,7 @@ class S3Writer:
             found = await head(client, self._path)
             if found is None or nonce_of(found) != self._nonce:
                 raise
-        return await confirm_parts(client, self._path, marks, answer, self._nonce, self._way)
+        return await confirm_parts(client, self._path, marks, answer, self._nonce, self._way, self._options)
 
     async def _clean(self) -> None:
         """Remove every trace, in the order that lets nothing come back: parts, publication, upload, object."""
@@ -220,14 +235,7 @@ class S3Writer:
             if self._publishing is not None:
                 await asyncio.gather(self._publishing, return_exceptions=True)
             if self._begin is not None:
-                upload = await self._begin
-                try:
-                    await self._client.call(
-                        "abort_multipart_upload", self._path, "abort", Key=self._key, UploadId=upload
-                    )
-                except TargetError as error:
-                    if error.where.get("s3_code") != "NoSuchUpload":
-                        raise
+                await self._abandon(await self._begin)
             if self._publishing is not None:
                 found = await head(self._client, self._path)
                 if found is not None and nonce_of(found) == self._nonce:

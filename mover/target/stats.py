@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
@@ -41,15 +41,15 @@ class StatsTarget:
         with _counted(self.stats, "check"):
             await self.inner.check()
 
-    async def put(self, path: str, data: Buffer, *, if_absent: bool = False) -> ObjectInfo:
+    async def put(self, path: str, data: Buffer, *, if_absent: bool = False, write_once: bool = False) -> ObjectInfo:
         with _counted(self.stats, "put"):
-            info = await self.inner.put(path, data, if_absent=if_absent)
+            info = await self.inner.put(path, data, if_absent=if_absent, write_once=write_once)
         self.stats.bytes_written += info.size
         return info
 
-    async def create(self, path: str) -> Writer:
+    async def create(self, path: str, *, write_once: bool = False) -> Writer:
         with _counted(self.stats, "create"):
-            return _StatsWriter(await self.inner.create(path), self.stats)
+            return _StatsWriter(await self.inner.create(path, write_once=write_once), self.stats)
 
     async def append(self, path: str, offset: int, data: Buffer) -> None:
         with _counted(self.stats, "append"):
@@ -99,6 +99,10 @@ class StatsTarget:
     async def delete(self, path: str) -> None:
         with _counted(self.stats, "delete"):
             await self.inner.delete(path)
+
+    async def delete_many(self, paths: Sequence[str]) -> None:
+        with _counted(self.stats, "delete_many"):
+            await self.inner.delete_many(paths)
 
     async def leftovers(self, prefix: str) -> AsyncIterator[Leftover]:
         self.stats.requests["leftovers"] = self.stats.requests.get("leftovers", 0) + 1

@@ -10,23 +10,26 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urlsplit
 
 from mover.errors import OB_BACKUP_DEST_INVALID, ConfigError
 from mover.target.base import Target
+from mover.target.object_options import NAMES as OBJECT_OPTIONS
+from mover.target.object_options import ObjectOptions, parse_options
 from mover.target.profiles import CONFIRMATIONS, PROFILES, Profile
 
 _HIDDEN = "***"
 # Values that may be shown. Everything else is hidden, so that a misspelled "acess_key" is hidden too.
 _SHOWN = frozenset(
     {"host", "endpoint", "region", "profile", "addressing", "signature", "part_size", "concurrency", "timeout", "appid"}
-    | {"sender", "confirm", "payload", "ca", "tls"}
+    | {"sender", "confirm", "payload", "ca", "tls", *OBJECT_OPTIONS}
     | {"data_dir", "base_dir", "cluster", "tenant", "tenant_id", "database", "version", "uid", "gid"}
 )
 _OPTIONS = frozenset(
     {"host", "endpoint", "region", "profile", "addressing", "signature", "concurrency", "appid"}
-    | {"sender", "confirm", "payload", "ca", "tls"}
+    | {"sender", "confirm", "payload", "ca", "tls", *OBJECT_OPTIONS}
     | {"access_id", "access_key", "session_token"}
 )
 _HOST_HINT = "add endpoint=http://host:port"
@@ -34,6 +37,9 @@ _HOST_HINTS = {"oss": "add host=oss-<region>.aliyuncs.com", "cos": "add host=cos
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*\Z")
 _BUCKET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,254}\Z")
 _USERINFO = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://[^:@/]*):.*@", re.DOTALL)
+
+
+_PLAIN = ObjectOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ class ObjectDestination:
     sender: str = "fast"  # or "aiobotocore"
     confirm: tuple[str, ...] = ("md5",)  # see Profile
     payload: str = "unsigned"  # or "signed": with its SHA-256
+    objects: ObjectOptions = _PLAIN
     concurrency: int | None = None  # None: what pays is found by trying
     ca: str | None = None  # file or directory of authorities, instead of what the machine trusts
     tls: str = "1.2"  # the oldest version
@@ -97,30 +104,40 @@ def redact(url: str) -> str:
     return f"{head}?{'&'.join(shown)}"
 
 
-def parse_url(url: str) -> FileDestination | ObjectDestination:
-    """What a destination URL says. Raises ConfigError, whose text shows the URL redacted."""
+def parse_url(url: str, objects: Mapping[str, str] | None = None) -> FileDestination | ObjectDestination:
+    """What a destination URL says. Raises ConfigError, whose text shows the URL redacted.
+
+    Args:
+        objects: object options (:mod:`mover.target.object_options`) where the URL has none of that name.
+    """
     scheme, separator, rest = url.partition("://")
     if not separator or not _SCHEME.match(scheme):
         raise _bad(url, "it has no scheme", "write file:///directory or s3://bucket/prefix?endpoint=...")
     if scheme == "file":
+        if objects:
+            message = f"{', '.join(sorted(objects))} can not be had there"
+            raise _bad(url, message, "leave the setting out, or name an object store")
         return _parse_file(url, rest)
     if scheme in ("s3", "oss", "cos"):
-        return _parse_object(url, scheme, rest)
+        return _parse_object(url, scheme, rest, objects or {})
     raise _bad(url, f"{scheme}:// is not known", "use file://, s3://, oss:// or cos://")
 
 
-async def open_target(url: str, *, create: bool = True, concurrency: int | None = None) -> Target:
+async def open_target(
+    url: str, *, create: bool = True, concurrency: int | None = None, objects: Mapping[str, str] | None = None
+) -> Target:
     """Open a destination, and prove that it answers.
 
     Args:
         url: see the module. Keys in it are accepted, but the environment is the better place for them.
         create: make the directory of a ``file://`` destination when it is missing. Readers pass False.
         concurrency: for object stores, instead of what the URL or the default says.
+        objects: see :func:`parse_url`.
 
     Raises ConfigError for a URL that can not be used or a bucket that does not exist, UnreachableError when nobody
     answers or the sign-in is refused. Close the result with ``aclose``.
     """
-    destination = parse_url(url)
+    destination = parse_url(url, objects)
     if isinstance(destination, FileDestination):
         from mover.target.files import FileTarget
 
@@ -136,13 +153,13 @@ async def open_target(url: str, *, create: bool = True, concurrency: int | None 
 
     if concurrency is not None:
         destination = dataclasses.replace(destination, concurrency=concurrency)
-    objects = S3Target(destination)
+    opened = S3Target(destination)
     try:
-        await objects.open()
+        await opened.open()
     except BaseException:
-        await objects.aclose()
+        await opened.aclose()
         raise
-    return objects
+    return opened
 
 
 def _parse_file(url: str, rest: str) -> FileDestination:
@@ -159,7 +176,7 @@ def _parse_file(url: str, rest: str) -> FileDestination:
     return FileDestination("/" + "/".join(part for part in path.split("/") if part not in ("", ".")))
 
 
-def _parse_object(url: str, scheme: str, rest: str) -> ObjectDestination:
+def _parse_object(url: str, scheme: str, rest: str, objects: Mapping[str, str]) -> ObjectDestination:
     head, _, query = rest.partition("?")
     if "@" in head.partition("/")[0]:
         raise _bad(
@@ -193,10 +210,18 @@ def _parse_object(url: str, scheme: str, rest: str) -> ObjectDestination:
         concurrency=_number(url, options, "concurrency", 8, 1, 256) if "concurrency" in options else None,
         ca=_absolute(url, options, "ca"),
         tls=_choice(url, options, "tls", "1.2", ("1.2", "1.3")),
+        objects=_object_options(url, objects, options),
         access_id=access_id,
         access_key=access_key,
         session_token=options.get("session_token"),
     )
+
+
+def _object_options(url: str, settings: Mapping[str, str], options: dict[str, str]) -> ObjectOptions:
+    try:
+        return parse_options({**settings, **options})
+    except ValueError as error:
+        raise _bad(url, f"its {error}", "README.md has the options of objects") from None
 
 
 def _options(url: str, query: str) -> dict[str, str]:

@@ -34,7 +34,7 @@ Step = tuple[int, bytes] | UnchangedBlock | Callable[[], None]
 class Work:
     def __init__(self, root: Path, count: int = 2) -> None:
         self.root = root
-        self.packing = ManyProcesses(root.as_uri(), root.parent / "pace", 0, LIMITS, count)
+        self.packing = ManyProcesses(root.as_uri(), {}, root.parent / "pace", 0, LIMITS, count)
         self.counters = PackCounters()
         self.yielded = 0
 

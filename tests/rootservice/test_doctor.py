@@ -29,8 +29,9 @@ class Bad:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    async def put(self, path: str, data: Buffer, *, if_absent: bool = False) -> ObjectInfo:
-        info = await self._inner.put(path, data, if_absent=if_absent and self._fault != "replaces")
+    async def put(self, path: str, data: Buffer, *, if_absent: bool = False, write_once: bool = False) -> ObjectInfo:
+        absent = if_absent and self._fault != "replaces"
+        info = await self._inner.put(path, data, if_absent=absent, write_once=write_once)
         skew = {"a minute off": 60, "an hour off": 3600}.get(self._fault, 0)
         return dataclasses.replace(info, modified_us=info.modified_us + skew * 1_000_000)
 
@@ -43,10 +44,10 @@ class Bad:
             if self._fault != "lists late" or prefix.endswith("/"):
                 yield info
 
-    async def create(self, path: str) -> Writer:
+    async def create(self, path: str, *, write_once: bool = False) -> Writer:
         if self._fault == "no large files":
             raise TargetError("can not begin a file in parts", hint="give the key more rights")
-        return await self._inner.create(path)
+        return await self._inner.create(path, write_once=write_once)
 
     async def leftovers(self, prefix: str) -> AsyncIterator[Leftover]:
         if self._fault == "keeps what was aborted":

@@ -21,7 +21,7 @@ from mover.repository.tree import Repository
 from mover.rootservice.catalog import Catalog
 from mover.rootservice.session import Session
 from mover.store.base import MACRO_BLOCK_SIZE, Store
-from mover.target.files import FileTarget
+from mover.target.url import open_target
 
 SMALL_BLOCK = 8 << 10
 
@@ -67,11 +67,16 @@ class SteppingClock:
 
 @asynccontextmanager
 async def session_on(
-    root: Path, store: Store | None, *, faulty: dict[str, Any] | None = None, catalog: str = "catalog", **settings: Any
+    root: Path,
+    store: Store | None,
+    *,
+    faulty: dict[str, Any] | None = None,
+    catalog: str = "catalog",
+    dest: str | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Session]:
-    """A session on ``root/dest`` with the catalog ``root/<catalog>.db``; ``session.events`` collects."""
-    inner = FileTarget(str(root / "dest"), f"file://{root}/dest", create=True)
-    await inner.open()
+    """A session on ``dest`` (``root/dest``), its catalog in ``root/<catalog>.db``; ``session.events`` collects."""
+    inner = await open_target(dest or f"file://{root}/dest")
     target = FaultyTarget(inner, **(faulty or {}))
     clock = SteppingClock()
     opened = await Catalog.open(f"sqlite+aiosqlite:///{root / catalog}.db", clock)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
-from mover.errors import UnreachableError
-from mover.target.base import Buffer, Capabilities, Leftover, ObjectInfo, Part, Target, Writer
+from mover.errors import TargetLocked, UnreachableError
+from mover.target.base import Buffer, Leftover, ObjectInfo, Part, Target, Writer
 
 
 class FaultyTarget:
@@ -22,7 +23,8 @@ class FaultyTarget:
         self.inner = inner
         self.url = inner.url
         found = inner.capabilities
-        self.capabilities = Capabilities(append, found.conditional_put, found.device_type if append else "S3")
+        kind = found.device_type if append else "S3"
+        self.capabilities = replace(found, append=append, device_type=kind)
         self.die_at = die_at
         self.after = after
         self.calls = 0
@@ -58,15 +60,15 @@ class FaultyTarget:
         self._alive()
         await self.inner.check()
 
-    async def put(self, path: str, data: Buffer, *, if_absent: bool = False) -> ObjectInfo:
+    async def put(self, path: str, data: Buffer, *, if_absent: bool = False, write_once: bool = False) -> ObjectInfo:
         dies = self._before(f"put {path}")
-        info = await self.inner.put(path, data, if_absent=if_absent)
+        info = await self.inner.put(path, data, if_absent=if_absent, write_once=write_once)
         self._behind(dies)
         return info
 
-    async def create(self, path: str) -> Writer:
+    async def create(self, path: str, *, write_once: bool = False) -> Writer:
         self._alive()
-        return _FaultyWriter(self, await self.inner.create(path), path)
+        return _FaultyWriter(self, await self.inner.create(path, write_once=write_once), path)
 
     async def append(self, path: str, offset: int, data: Buffer) -> None:
         self._alive()
@@ -105,6 +107,17 @@ class FaultyTarget:
         dies = self._before(f"delete {path}")
         await self.inner.delete(path)
         self._behind(dies)
+
+    async def delete_many(self, paths: Sequence[str]) -> None:
+        """One call for each file: it may die between any two."""
+        locked = {}
+        for path in paths:
+            try:
+                await self.delete(path)
+            except TargetLocked as error:
+                locked |= error.locked
+        if locked:
+            raise TargetLocked(f"{len(locked)} files are locked", locked=locked)
 
     async def leftovers(self, prefix: str) -> AsyncIterator[Leftover]:
         self._alive()

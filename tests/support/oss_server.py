@@ -64,6 +64,11 @@ class ObjectStore:
         self.expected_continue = 0
         self.port = 0
 
+    def of(self, method, where=""):
+        """The headers of each request that was seen."""
+        lines = zip(self.seen, self.headers, strict=True)
+        return [headers for line, headers in lines if line.startswith(f"{method} ") and where in line]
+
     @property
     def objects(self):
         return self.buckets[self.bucket].objects
@@ -266,7 +271,7 @@ class ObjectStore:
         return _xml(words.tag("DeleteResult", *said))
 
     def _object_put(self, bucket, key, _asked, headers, body):
-        kept = self._kept(headers)
+        kept = self._kept(headers, "PUT")
         stored = bucket.put(key, body, kept, headers, headers.get("x-amz-checksum-crc32c", ""))
         return web.Response(headers=self._said(stored))
 
@@ -281,13 +286,10 @@ class ObjectStore:
         return web.Response(headers={"ETag": f'"{etag}"', **more})
 
     def _object_post_uploads(self, bucket, key, _asked, headers, _body):
-        upload = bucket.begin(key, self._kept(headers), headers)
-        return _xml(
-            words.tag(
-                "InitiateMultipartUploadResult",
-                words.texts(Bucket=bucket.name, Key=key, UploadId=upload.upload_id),
-            )
-        )
+        upload = bucket.begin(key, self._kept(headers, "POST"), headers)
+        document = words.texts(Bucket=bucket.name, Key=key, UploadId=upload.upload_id)
+        said = {name: value for name, value in upload.kept.items() if name.startswith("x-amz-server-side-")}
+        return _xml(words.tag("InitiateMultipartUploadResult", document), 200, said)
 
     def _object_post_complete(self, bucket, key, asked, headers, body):
         listed = [
@@ -345,9 +347,11 @@ class ObjectStore:
             raise Refused(412, "PreconditionFailed")
         return stored
 
-    def _kept(self, headers):
+    def _kept(self, headers, method):
         """What an object is stored with. Refused for options that the store does not have."""
         kept = {name: value for name, value in headers.items() if name.startswith((*_KEPT, _LOCK))}
+        if self.rules.deaf:
+            return {name: value for name, value in kept.items() if name.startswith("x-amz-meta-")}
         sse, key_id = kept.get("x-amz-server-side-encryption"), "x-amz-server-side-encryption-aws-kms-key-id"
         if sse not in (None, "AES256", "aws:kms") or (key_id in kept and sse != "aws:kms"):
             raise Refused(400, "InvalidArgument", "the encryption is not one")
@@ -358,6 +362,10 @@ class ObjectStore:
             raise Refused(400, "InvalidArgument", "mode and date of a lock belong together")
         if until is not None and not self.rules.lock:
             raise Refused(400, "InvalidRequest", "Bucket is missing Object Lock Configuration")
+        digest = "content-md5" in headers or "x-amz-checksum-crc32c" in headers
+        if until is not None and not digest and method == "PUT":
+            message = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock"
+            raise Refused(400, "InvalidRequest", message)
         return kept
 
     def _said(self, stored):

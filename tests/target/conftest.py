@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 from fuse_mount import fuse_mount
 from gateways import JuiceFS, Rclone, gateway
+from oss_rules import LOCKING
 from oss_server import oss_server
 from weed import weed_server
 
@@ -63,6 +64,13 @@ def rclone(tmp_path_factory):
 def oss():
     """A store with the rules of OSS."""
     with oss_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def locking():
+    """A store with Amazon's rules whose bucket locks objects and keeps versions."""
+    with oss_server(LOCKING) as server:
         yield server
 
 

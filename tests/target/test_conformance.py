@@ -141,6 +141,18 @@ async def test_delete(target, base):
     assert await target.get(f"{base}/dir/sub/f") == b"again"
 
 
+async def test_delete_many(target, base):
+    names = [f"{base}/dir/{n} é&<+>" for n in range(23)]
+    await asyncio.gather(*(target.put(name, b"x") for name in [*names, f"{base}/kept"]))
+    with pytest.raises(TargetError):
+        await target.delete_many([*names, "../up"])
+    assert len(await paths(target, f"{base}/")) == 24
+    for _ in range(2):
+        await target.delete_many([*names, names[0], f"{base}/never there"])
+        assert await paths(target, f"{base}/") == [f"{base}/kept"]
+    await target.delete_many([])
+
+
 @pytest.mark.parametrize(
     ("start", "length", "expected"),
     [
