@@ -10,6 +10,7 @@ from mover.cli.command import Command
 from mover.cli.ending import DONE, INTEGRITY
 from mover.cli.invocation import Invocation
 from mover.cli.output import print_json, say
+from mover.cli.units import bytes_text
 
 if TYPE_CHECKING:
     from mover.cli.runner import Control
@@ -22,16 +23,24 @@ if TYPE_CHECKING:
     help="""Decode a file of a backup tree, or every file below a directory.
 
 PATH is a local path, a URL, or with --dest a path below the destination. One line per file says what it is;
---records shows each record in it. What does not decode is named with its offset, and the exit status is 5.""",
+--records shows each record in it, --tree only what the names of the files say: clusters, tenants, backup sets, rounds,
+pieces and PGs. Trees that OceanBase 2.2.6x to 3.1.x wrote are known like mover's own. What does not decode is named
+with its offset, and the exit status is 5.""",
     examples=(
         "mover inspect /mnt/backup/seekdb/1/incarnation_1/1/data/tenant_data_backup_info",
         "mover inspect s3://bucket/backup --records --json",
+        "mover inspect file:///mnt/backup --tree",
     ),
 )
 @click.argument("path", metavar="URL-OR-PATH")
 @click.option("--records", is_flag=True, help="Every record of every file; with --json one line each.")
+@click.option("--tree", is_flag=True, help="Clusters, tenants, sets, rounds, pieces and PGs by name; nothing is read.")
 @click.pass_obj
-def command(invocation: Invocation, path: str, records: bool) -> int:
+def command(invocation: Invocation, path: str, records: bool, tree: bool) -> int:
+    if records and tree:
+        raise click.UsageError("--records and --tree exclude each other", click.get_current_context())
+    if tree:
+        return _tree(invocation, path)
     from mover.cli.progress import Display
     from mover.cli.runner import run_job
 
@@ -56,6 +65,39 @@ def command(invocation: Invocation, path: str, records: bool) -> int:
     if invocation.json and not records:
         print_json({"files": files}, invocation.redactor)
     return outcome.status(INTEGRITY if damaged else DONE)
+
+
+def _tree(invocation: Invocation, path: str) -> int:
+    from mover.cli.progress import Display
+    from mover.cli.runner import run_job
+
+    settings = invocation.settings()
+
+    async def body(_control: Control) -> dict[str, Any]:
+        from mover.recovery.inspect import inspect_tree
+
+        return await inspect_tree(settings, path)
+
+    outcome = run_job(body, Display())
+    if invocation.json:
+        print_json(outcome.value, invocation.redactor)
+        return outcome.status(DONE)
+    for cluster in outcome.value["clusters"]:
+        for tenant in cluster["tenants"]:
+            who = f"cluster {cluster['cluster_name']}/{cluster['cluster_id']}, tenant {tenant['tenant_id']}"
+            say(f"{who}: {len(tenant['pgs'])} PGs", invocation.redactor)
+            for found in tenant["sets"]:
+                backups = ", ".join(map(str, found["backups"]))
+                line = f"  set {found['backup_set_id']} ({found['layout']}): backups {backups},"
+                say(f"{line} {found['pg_count']} PGs, {bytes_text(found['bytes'])}", invocation.redactor)
+            for found in tenant["rounds"]:
+                for piece in found["pieces"]:
+                    name = f"piece {piece['piece']} of {piece['date']}, " if piece["piece"] else ""
+                    line = f"  round {found['round']}: {name}{piece['pg_count']} PGs, {bytes_text(piece['bytes'])}"
+                    say(line, invocation.redactor)
+    if not outcome.value["clusters"]:
+        say("no backup tree", invocation.redactor)
+    return outcome.status(DONE)
 
 
 def _say(invocation: Invocation, entry: dict[str, Any]) -> None:

@@ -60,9 +60,9 @@ def archivelog(invocation: Invocation) -> int:
 @click.pass_obj
 def windows(invocation: Invocation) -> int:
     async def body(session: Session, _control: Control) -> Any:
-        from mover.recovery.windows import windows as find
+        from mover.recovery.windows import all_windows
 
-        return await find(session.repository)
+        return await all_windows(session.repository, concurrency=session.settings.concurrency)
 
     return _show(invocation, "windows", body, need_catalog=False)
 

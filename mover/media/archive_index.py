@@ -188,6 +188,18 @@ def parse_archive_key(data: Buffer, *, offset: int = 0) -> ArchiveKey:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyMarker:
+    """An ``archive_key`` of 2.2.6x and 3.1.0, whose content is not confirmed: that it is there is what counts."""
+
+    content: bytes
+
+
+def read_archive_key(data: Buffer, *, offset: int = 0) -> ArchiveKey | KeyMarker:
+    """An ``archive_key`` of any generation. Raises FormatError for one of later 3.x (168 bytes) that does not hold."""
+    return parse_archive_key(data, offset=offset) if len(data) == KEY_SIZE else KeyMarker(bytes(data))
+
+
+@dataclass(frozen=True, slots=True)
 class ArchiveStart:
     """ObArchiveStartTimestamp, the content of ``clog_info/<server>``: when a server began the round (us)."""
 

@@ -72,6 +72,8 @@ class ArchiveRound:
     is_mark_deleted: bool = False
     is_mount_file_created: bool = False
     compatible: int = COMPATIBLE_310
+    backup_piece_id: int = 0  # later 3.x; 0: pieces are not switched
+    start_piece_id: int = 0
 
 
 _ROUND: Unis[ArchiveRound] = Unis(
@@ -96,6 +98,11 @@ class _Rounds:
 
 
 _ROUNDS: Unis[_Rounds] = Unis(_Rounds, [("items", array(_ROUND))])
+# What later 3.x appended is read, never written.
+_LATER_ROUND: Unis[ArchiveRound] = Unis(
+    ArchiveRound, [*_ROUND.members, ("backup_piece_id", I64), ("start_piece_id", I64)]
+)
+_LATER_ROUNDS: Unis[_Rounds] = Unis(_Rounds, [("items", array(_LATER_ROUND))])
 
 
 def encode_archive_rounds(rounds: Sequence[ArchiveRound]) -> bytes:
@@ -106,9 +113,9 @@ def encode_archive_rounds(rounds: Sequence[ArchiveRound]) -> bytes:
 
 
 def decode_archive_rounds(data: Buffer, *, strict: bool = True) -> tuple[ArchiveRound, ...]:
-    """The rounds. ``strict=False`` skips the piece ids that later 3.x appended. Raises FormatError."""
+    """The rounds. ``strict=False`` also reads the piece ids that later 3.x appended. Raises FormatError."""
     body = decode_info(data, DataType.LOG_ARCHIVE_BACKUP_INFO, strict=strict)
-    rounds = _ROUNDS.decode(body, base_offset=HEADER_SIZE, strict=strict).items
+    rounds = (_ROUNDS if strict else _LATER_ROUNDS).decode(body, base_offset=HEADER_SIZE, strict=strict).items
     for item in rounds:
         if item.incarnation != INCARNATION:
             raise FormatError(

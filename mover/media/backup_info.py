@@ -58,6 +58,7 @@ class BackupInfo:
     encryption_mode: int = 0
     passwd: str = ""
     is_mark_deleted: bool = False
+    date: int = 0  # yyyymmdd, in the name of the set's directory; later 3.x only
 
     def same_but_status(self, other: BackupInfo) -> bool:
         """True when nothing but the status differs."""
@@ -94,6 +95,8 @@ class _Infos:
 
 
 _INFOS: Unis[_Infos] = Unis(_Infos, [("items", array(_INFO))])
+# What later 3.x appended is read, never written.
+_LATER_INFOS: Unis[_Infos] = Unis(_Infos, [("items", array(Unis(BackupInfo, [*_INFO.members, ("date", I64)])))])
 
 
 def encode_backup_infos(infos: Sequence[BackupInfo]) -> bytes:
@@ -103,9 +106,8 @@ def encode_backup_infos(infos: Sequence[BackupInfo]) -> bytes:
 
 def decode_backup_infos(data: Buffer, *, strict: bool = True) -> tuple[BackupInfo, ...]:
     """The elements of a file. ``strict=False`` also reads what later 3.x appended to an element. Raises FormatError."""
-    return _INFOS.decode(
-        decode_info(data, DataType.BACKUP_INFO, strict=strict), base_offset=HEADER_SIZE, strict=strict
-    ).items
+    body = decode_info(data, DataType.BACKUP_INFO, strict=strict)
+    return (_INFOS if strict else _LATER_INFOS).decode(body, base_offset=HEADER_SIZE, strict=strict).items
 
 
 def next_set_id(*lists: Sequence[BackupInfo]) -> int:

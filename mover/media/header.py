@@ -41,6 +41,7 @@ class DataType(IntEnum):
     MANIFEST_FILES = 202
     MANIFEST_ROOT = 203
     ROUND_RECORD = 204
+    COPY_RECORD = 210
 
 
 class Compressor(IntEnum):

@@ -16,8 +16,10 @@ from mover.media.archive_index import (
     KEY_MAGIC,
     START_TIMESTAMP_SIZE,
     parse_archive_key,
+    read_archive_key,
     scan_index_file,
 )
+from mover.media.copy_record import decode_copies
 from mover.media.frames import FRAME_ALIGN, Frame, FrameReader
 from mover.media.header import HEADER_SIZE, Compressor, DataType, parse_header
 from mover.media.layout import FileKind, parse_path
@@ -26,6 +28,8 @@ from mover.media.macro import MacroIndexDecoder, TableKeyInfo, is_block_meta, pa
 from mover.media.manifest import ManifestReader
 from mover.media.meta import ExtentAssembler, MetaType, decode_catalog, decode_description, iter_meta_index
 from mover.media.meta import iter_meta_records as iter_meta
+from mover.media.opaque import describe_opaque
+from mover.media.piece_info import FileStatus, PieceInfo, PieceStatus, decode_piece_infos, decode_single_piece_info
 from mover.media.round_record import RoundRecord
 from mover.media.serial import Buffer
 
@@ -48,8 +52,12 @@ _BY_DATA_TYPE = {
     DataType.TENANT_LOCALITY_INFO: FileKind.TENANT_LOCALITY_INFO,
     DataType.TENANT_DIAGNOSE_INFO: FileKind.TENANT_DIAGNOSE_INFO,
     DataType.TENANT_NAME_INFO: FileKind.TENANT_NAME_INFO,
+    DataType.PIECE_INFO: FileKind.TENANT_PIECE_INFO,
+    DataType.SINGLE_PIECE_INFO: FileKind.SINGLE_PIECE_INFO,
+    DataType.SET_FILE_INFO: FileKind.SET_FILE_INFO,
     DataType.MANIFEST_FACTS: FileKind.MANIFEST,
     DataType.ROUND_RECORD: FileKind.ROUND_RECORD,
+    DataType.COPY_RECORD: FileKind.COPY_RECORD,
 }
 
 
@@ -375,8 +383,48 @@ def _locality(data: bytes, strict: bool) -> Whole:
     yield "locality", info.decode_tenant_locality(data, strict=strict)
 
 
-_ROUNDS = _listed("round", info.decode_archive_rounds)
-_BACKUPS = _listed("backup", info.decode_backup_infos)
+def _key(data: bytes, strict: bool) -> Whole:
+    yield "archive_key", parse_archive_key(data) if strict else read_archive_key(data)
+
+
+def _piece(found: PieceInfo) -> dict[str, Any]:
+    names = {"status": _named(PieceStatus, found.status), "file_status": _named(FileStatus, found.file_status)}
+    return {**jsonable(found), **names}
+
+
+def _pieces(data: bytes, strict: bool) -> Whole:
+    for found in decode_piece_infos(data, strict=strict):
+        yield "piece", _piece(found)
+
+
+def _single_piece(data: bytes, strict: bool) -> Whole:
+    yield "piece", _piece(decode_single_piece_info(data, strict=strict))
+
+
+def _set_files(data: bytes, strict: bool) -> Whole:  # noqa: ARG001 (its members are not confirmed)
+    for row in describe_opaque(data, DataType.SET_FILE_INFO):
+        yield "set_file", row
+
+
+def _copied(data: bytes, strict: bool) -> Whole:  # noqa: ARG001 (our own file: always strict)
+    for record in decode_copies(data):
+        yield "copied", {_FILE_KEY.get(name, name): value for name, value in jsonable(record).items()}
+
+
+# Members that later 3.x appended: where they are not, nothing is shown.
+_LATER = {"date", "backup_piece_id", "start_piece_id"}
+
+
+def _grown(name: str, decode: Callable[..., Iterable[Any]]) -> Callable[[bytes, bool], Whole]:
+    def rows(data: bytes, strict: bool) -> Whole:
+        for item in decode(data, strict=strict):
+            yield name, {key: value for key, value in jsonable(item).items() if value or key not in _LATER}
+
+    return rows
+
+
+_ROUNDS = _grown("round", info.decode_archive_rounds)
+_BACKUPS = _grown("backup", info.decode_backup_infos)
 _PGS = _listed("pg", info.decode_pg_list)
 _WHOLE: dict[FileKind, Callable[[bytes, bool], Whole]] = {
     FileKind.CLUSTER_CLOG_BACKUP_INFO: _ROUNDS,
@@ -393,7 +441,12 @@ _WHOLE: dict[FileKind, Callable[[bytes, bool], Whole]] = {
     FileKind.CLOG_INFO: _one("round_start", info.parse_archive_start),
     FileKind.MOUNT_FILE: _one("mount_file", lambda data: {"round_id": info.decode_mount_file(data)}),
     FileKind.ARCHIVE_INDEX: _index_records,
-    FileKind.ARCHIVE_KEY: _one("archive_key", parse_archive_key),
+    FileKind.ARCHIVE_KEY: _key,
+    FileKind.CLUSTER_PIECE_INFO: _pieces,
+    FileKind.TENANT_PIECE_INFO: _pieces,
+    FileKind.SINGLE_PIECE_INFO: _single_piece,
+    FileKind.SET_FILE_INFO: _set_files,
+    FileKind.COPY_RECORD: _copied,
     FileKind.ROUND_RECORD: _one("round_record", RoundRecord.decode),
     FileKind.STOP_REQUEST: _one("stop_request", lambda data: {"bytes": len(data)}),
 }

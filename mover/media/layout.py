@@ -19,6 +19,7 @@ SYS_TENANT_ID = 1
 MANIFEST_NAME = "mover_manifest"
 ROUND_RECORD_NAME = "mover_round"
 STOP_REQUEST_NAME = "mover_stop"
+COPY_RECORD_DIR = "mover_copy"
 _MAX_CLUSTER_NAME = 128
 _NUMBER = r"(0|[1-9][0-9]{0,19})"
 
@@ -46,9 +47,14 @@ class FileKind(Enum):
     TENANT_DIAGNOSE_INFO = "tenant_diagnose_info"
     MACRO_BLOCK = "macro_block"
     MACRO_BLOCK_INDEX = "macro_block_index"
+    CLUSTER_PIECE_INFO = "cluster_backup_piece_info"
+    TENANT_PIECE_INFO = "backup_piece_info"
+    SINGLE_PIECE_INFO = "single_piece_info"
+    SET_FILE_INFO = "backup_set_file_info"
     MANIFEST = "mover_manifest"
     ROUND_RECORD = "mover_round"
     STOP_REQUEST = "mover_stop"
+    COPY_RECORD = "mover_copy"
     TEMPORARY = "temporary"
 
 
@@ -63,8 +69,11 @@ class MediaPath:
     cluster_id: int | None = None
     tenant_id: int | None = None
     round_id: int | None = None
-    piece_id: int | None = None  # later 3.x only
-    full_set: int | None = None  # F of backup_set_<F>
+    piece_id: int | None = None  # of <round>_<piece>_<date>, later 3.x only
+    piece_date: int | None = None
+    full_set: int | None = None  # F of backup_set_<F>; later 3.x: the number of the set itself
+    set_type: str | None = None  # "full" or "inc" of backup_set_<id>_<type>_<date>, later 3.x only
+    set_date: int | None = None
     inc_set: int | None = None  # I of backup_<I>, macro_block_<I>
     table_id: int | None = None
     partition_id: int | None = None
@@ -75,6 +84,19 @@ class MediaPath:
     server_id: int | None = None
     server: str | None = None  # "ip:port" of clog_info
     minor: bool = False
+
+    @property
+    def incarnation_dir(self) -> str:
+        """The directory of its cluster, as the path has it."""
+        return f"{self.root}{self.cluster_name}/{self.cluster_id}/incarnation_{INCARNATION}"
+
+    @property
+    def unit_dir(self) -> str | None:
+        """The directory of the backup set, round or piece that it is in; None for files outside of one."""
+        if self.full_set is None and self.round_id is None:
+            return None
+        tenant, part, unit, *_ = self.path[len(self.incarnation_dir) + 1 :].split("/")
+        return f"{self.incarnation_dir}/{tenant}/{part}/{unit}"
 
 
 class Layout:
@@ -260,8 +282,8 @@ _PREFIX = re.compile(rf"(?P<root>.*/)?(?P<name>[^/]+)/{_NUMBER}/incarnation_{INC
 _TEMPORARY = re.compile(r".*\.tmp(\.[0-9]+(\.[0-9a-f]+)?)?", re.DOTALL)
 
 _N = r"(?:0|[1-9][0-9]{0,19})"
-_SET = rf"backup_set_(?P<full_set>{_N})(?:_(?:full|inc)_[0-9]{{8}})?"
-_ROUND = rf"(?P<tenant_id>{_N})/clog/(?P<round_id>{_N})(?:_(?P<piece_id>{_N})_[0-9]+)?"
+_SET = rf"backup_set_(?P<full_set>{_N})(?:_(?P<set_type>full|inc)_(?P<set_date>[0-9]{{8}}))?"
+_ROUND = rf"(?P<tenant_id>{_N})/clog/(?P<round_id>{_N})(?:_(?P<piece_id>{_N})_(?P<piece_date>[0-9]{{8}}))?"
 _PG_DIR = rf"(?P<table_id>{_N})/(?P<partition_id>-?{_N})"
 _BACKUP = rf"(?P<tenant_id>{_N})/data/{_SET}(?:/backup_(?P<inc_set>{_N}))?"
 _MACRO_DIR = (
@@ -280,6 +302,15 @@ def _patterns() -> Iterator[tuple[FileKind, re.Pattern[str]]]:
         FileKind.TENANT_NAME_INFO,
     ):
         yield rule(kind, kind.value)
+    # Later 3.x; "backup_backup" is what a secondary backup's own list is called.
+    copies = r"(?:backup_)?backup"
+    yield rule(FileKind.CLUSTER_PIECE_INFO, rf"cluster_{copies}_piece_info")
+    yield rule(FileKind.TENANT_PIECE_INFO, rf"(?P<tenant_id>{_N})/clog/{copies}_piece_info")
+    yield rule(FileKind.SINGLE_PIECE_INFO, rf"{_ROUND}/single_piece_info")
+    yield rule(FileKind.SET_FILE_INFO, rf"cluster_{copies}_set_file_info")
+    yield rule(FileKind.SET_FILE_INFO, rf"(?P<tenant_id>{_N})/(?:data/)?tenant_{copies}_set_file_info")
+    yield rule(FileKind.SET_FILE_INFO, rf"(?P<tenant_id>{_N})/data/{_SET}/single_backup_set_info")
+    yield rule(FileKind.COPY_RECORD, rf"{COPY_RECORD_DIR}/[0-9a-f]+\.[0-9]+")
     yield rule(FileKind.CLOG_INFO, rf"clog_info/(?P<server_id>{_N})_(?P<ip>[0-9A-Za-z.:]+)_(?P<port>{_N})")
     yield rule(FileKind.TENANT_CLOG_BACKUP_INFO, rf"(?P<tenant_id>{_N})/clog/tenant_clog_backup_info")
     for kind in (FileKind.MOUNT_FILE, FileKind.ROUND_RECORD, FileKind.STOP_REQUEST):
@@ -331,6 +362,7 @@ def parse_path(path: str) -> MediaPath | None:
         groups = match.groupdict()
         server = f"{groups.pop('ip')}:{groups.pop('port')}" if "ip" in groups else None
         minor = groups.pop("minor", None) is not None
+        set_type = groups.pop("set_type", None)
         numbers = {name: int(text) for name, text in groups.items() if text is not None}
         return MediaPath(
             kind,
@@ -339,6 +371,7 @@ def parse_path(path: str) -> MediaPath | None:
             base.cluster_name,
             base.cluster_id,
             server=server,
+            set_type=set_type,
             minor=minor,
             **numbers,
         )

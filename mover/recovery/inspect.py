@@ -15,8 +15,9 @@ from mover.errors import FormatError, IntegrityError, TargetNotFound
 from mover.media.inspect import describe
 from mover.media.inspect import records as decode_records
 from mover.media.layout import FileKind, parse_path
+from mover.recovery.foreign_tree import scan_tree, summarize
 from mover.repository.pieces import PIECE, pieces
-from mover.target.base import Target
+from mover.target.base import ObjectInfo, Target
 from mover.target.url import open_target
 
 SMALL = 16 << 20
@@ -32,13 +33,8 @@ async def inspect_path(settings: Settings, path: str, *, records: bool) -> Async
     A damaged file yields what it has and then an ``error``; nothing is raised for it. Raises TargetNotFound when there
     is nothing at ``path``.
     """
-    if "://" in path:
-        target = await open_target(path, create=False)
-        below = ""
-    elif settings.dest is not None and not os.path.exists(path):
-        target = await open_target(settings.dest, create=False)
-        below = path.strip("/")
-    else:
+    target, below = await _open(settings, path)
+    if target is None:
         async for entry in _local(Path(path), records):
             yield entry
         return
@@ -49,14 +45,54 @@ async def inspect_path(settings: Settings, path: str, *, records: bool) -> Async
         await target.aclose()
 
 
-async def _local(path: Path, records: bool) -> AsyncIterator[dict[str, Any]]:
+async def inspect_tree(settings: Settings, path: str) -> dict[str, Any]:
+    """Clusters, tenants, sets, rounds, pieces and PGs below a place, by the names of its files; nothing else is read.
+
+    Args: as of :func:`inspect_path`. Raises TargetNotFound when there is nothing at ``path``.
+    """
+    target, below = await _open(settings, path)
+    if target is None:
+        files = [_info(found) for found in _files(Path(path))]
+        return summarize(scan_tree(files))
+    try:
+        single = await target.stat(below) if below else None
+        prefix = below + "/" if below else ""
+        listed = [single] if single else [info async for info in target.list(prefix)]
+        if not listed:
+            raise _nothing(f"{target.url}/{below}")
+        return summarize(scan_tree(listed))
+    finally:
+        await target.aclose()
+
+
+def _info(path: Path) -> ObjectInfo:
+    found = path.stat()
+    return ObjectInfo(str(path.absolute()), found.st_size, found.st_mtime_ns // 1000)
+
+
+async def _open(settings: Settings, path: str) -> tuple[Target | None, str]:
+    """The destination that ``path`` is at or below, and the path below it; None for a local path."""
+    if "://" in path:
+        return await open_target(path, create=False), ""
+    if settings.dest is not None and not os.path.exists(path):
+        return await open_target(settings.dest, create=False), path.strip("/")
+    return None, ""
+
+
+def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        files = sorted(found for found in path.rglob("*") if found.is_file())
-    elif path.is_file():
-        files = [path]
-    else:
-        raise TargetNotFound(f"{path}: no such file or directory", hint="name a file of a backup tree, or a directory")
-    for found in files:
+        return sorted(found for found in path.rglob("*") if found.is_file())
+    if path.is_file():
+        return [path]
+    raise TargetNotFound(f"{path}: no such file or directory", hint="name a file of a backup tree, or a directory")
+
+
+def _nothing(where: str) -> TargetNotFound:
+    return TargetNotFound(f"{where}: nothing there", hint="name a file of a backup tree, or a directory")
+
+
+async def _local(path: Path, records: bool) -> AsyncIterator[dict[str, Any]]:
+    for found in _files(path):
         name = str(found.absolute())
         if _is_temporary(name):
             continue
@@ -85,9 +121,7 @@ async def _remote(target: Target, below: str, records: bool) -> AsyncIterator[di
             async for entry in _decode(info.path, pieces(target, info.path, info.size, loop), records):
                 yield entry
     if not files:
-        raise TargetNotFound(
-            f"{target.url}/{below}: nothing there", hint="name a file of a backup tree, or a directory"
-        )
+        raise _nothing(f"{target.url}/{below}")
 
 
 def _is_temporary(path: str) -> bool:

@@ -19,10 +19,13 @@ from mover.events import Emit, Phase, Progress, ignore
 from mover.media.inspect import describe
 from mover.media.layout import FileKind, Layout, MediaPath, parse_path
 from mover.media.pg import PGKey
+from mover.recovery.findings import Damage
 from mover.recovery.first_error import each
-from mover.recovery.foreign import check_foreign_log, check_foreign_set
+from mover.recovery.foreign import ForeignCheck
+from mover.recovery.foreign_tree import BackupTree, scan_tree
 from mover.recovery.macro_files import MacroFile, plan_macro_files
 from mover.recovery.macro_reader import MacroReader
+from mover.recovery.plan import Recoverable
 from mover.recovery.presence import missing_of_rounds, missing_of_sets
 from mover.repository.archive_state import load_record, load_rounds
 from mover.repository.pieces import pieces
@@ -59,15 +62,19 @@ class ValidateRequest:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """Something that is not what it must be. ``path`` is relative to the destination."""
+    """Something that is not what it must be. ``path`` is relative to the destination.
+
+    ``where`` has more of the place in a tree that OceanBase wrote: tenant_id, pg, sets, from_log_id, until_log_id.
+    """
 
     path: str
     offset: int
     kind: str
     message: str
+    where: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def as_json(self) -> dict[str, Any]:
-        return {"path": self.path, "offset": self.offset, "kind": self.kind, "message": self.message}
+        return {"path": self.path, "offset": self.offset, "kind": self.kind, "message": self.message, **self.where}
 
 
 @dataclass(slots=True)
@@ -79,6 +86,8 @@ class ValidateReport:
     checked_sets: list[int] = field(default_factory=list)
     checked_rounds: list[int] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
+    notes: list[Violation] = field(default_factory=list)  # worth knowing, no damage; trees of OceanBase's own only
+    recoverable: list[Recoverable] = field(default_factory=list)  # what still can be restored of such trees
 
     @property
     def ok(self) -> bool:
@@ -92,6 +101,9 @@ class ValidateReport:
             "sets": self.checked_sets,
             "rounds": self.checked_rounds,
             "violations": [violation.as_json() for violation in self.violations],
+            "notes": [note.as_json() for note in self.notes],
+            "windows": [window.as_json() for found in self.recoverable for window in found.windows],
+            "holes": [hole.as_json() for found in self.recoverable for hole in found.holes],
         }
 
 
@@ -133,6 +145,7 @@ class _Validation:
         self._files: dict[str, tuple[ObjectInfo, MediaPath | None]] = {}
         self._checked: set[str] = set()
         self._total = 0  # bytes of all files
+        self._tree: BackupTree | None = None
         self._movers: set[int | None] = set()  # tenants whose tree mover wrote: there a missing manifest is damage
 
     async def run(self) -> None:
@@ -147,8 +160,11 @@ class _Validation:
             raise PreconditionError(f"there is no backup at {self._home.target.url}", hint="check --dest")
         everything = self._request.everything or (self._request.set_id is None and not self._request.archive)
         for cluster_name, cluster_id, tenant_id in tenants:
+            if tenant_id not in self._movers:
+                await self._foreign(cluster_name, cluster_id, tenant_id, everything)
+                continue
             layout = Layout(cluster_name, cluster_id)
-            repository = Repository(self._home.target, layout, tenant_id, strict=tenant_id in self._movers)
+            repository = Repository(self._home.target, layout, tenant_id)
             if everything or self._request.set_id is not None:
                 await self._sets(repository)
             if everything or self._request.archive:
@@ -173,8 +189,7 @@ class _Validation:
         infos = await self._guard(
             repository.layout.tenant_data_backup_info(repository.tenant_id), load_infos(repository)
         )
-        if repository.strict:
-            self._missing(missing_of_sets(repository.layout, repository.tenant_id, self._paths(), infos or ()))
+        self._missing(missing_of_sets(repository.layout, repository.tenant_id, self._paths(), infos or ()))
         wanted = self._request.set_id
         checks: dict[str, MacroFile] = {}
         for info in complete(infos or ()):
@@ -183,9 +198,6 @@ class _Validation:
             self._report.checked_sets.append(info.inc_backup_set_id)
             path = repository.layout.manifest(repository.tenant_id, info.full_backup_set_id, info.inc_backup_set_id)
             self._emit(Phase("validate", "set", str(info.inc_backup_set_id)))
-            if path not in self._files and not repository.strict:
-                await self._foreign_set(repository, info.full_backup_set_id, info.inc_backup_set_id)
-                continue
             loaded = await self._guard(path, load_set(repository, info))
             if loaded is not None:
                 self._count(path)
@@ -239,18 +251,42 @@ class _Validation:
         self._report.checked_bytes += size
         self._show()
 
-    async def _foreign_set(self, repository: Repository, full_set: int, set_id: int) -> None:
-        prefix = repository.layout.set_dir(repository.tenant_id, full_set)
-        for path, error in await check_foreign_set(self._home.target, self._below(prefix), set_id):
-            self._damage(path, error)
+    # --- trees of OceanBase's own ------------------------------------------------------------------------------------
+
+    async def _foreign(self, cluster_name: str, cluster_id: int, tenant_id: int, everything: bool) -> None:
+        """A tenant of a tree that OceanBase wrote: no manifest vouches for it."""
+        if self._tree is None:
+            self._tree = scan_tree(info for info, _ in self._files.values())
+        for tenant in self._tree.tenants.values():
+            if (tenant.cluster_name, tenant.cluster_id, tenant.tenant_id) == (cluster_name, cluster_id, tenant_id):
+                request = self._request
+                self._emit(Phase("validate", "tenant", str(tenant_id)))
+                check = ForeignCheck(
+                    self._home.target, tenant, concurrency=most_of(request.concurrency), read=self._read_whole
+                )
+                report = await check.check(
+                    set_id=request.set_id,
+                    sets=everything or request.set_id is not None,
+                    log=everything or request.archive,
+                )
+                self._report.checked_sets += report.sets
+                self._report.checked_rounds += report.rounds
+                self._report.recoverable.append(report.recoverable)
+                self._checked |= report.unpromised
+                for damage in report.findings.damages:
+                    self._checked.add(damage.path)
+                    self._report.violations.append(_violation(damage))
+                self._report.notes += map(_violation, report.findings.notes)
+
+    def _read_whole(self, path: str, _size: int) -> None:
+        self._count(path)
 
     # --- archive ---------------------------------------------------------------------------------------------------
 
     async def _rounds(self, repository: Repository) -> None:
         path = repository.layout.tenant_clog_backup_info(repository.tenant_id)
         rounds = await self._guard(path, load_rounds(repository)) or ()
-        if repository.strict:
-            self._missing(missing_of_rounds(repository.layout, repository.tenant_id, self._paths(), rounds))
+        self._missing(missing_of_rounds(repository.layout, repository.tenant_id, self._paths(), rounds))
         for info in rounds:
             self._report.checked_rounds.append(info.round_id)
             self._emit(Phase("validate", "round", str(info.round_id)))
@@ -259,9 +295,6 @@ class _Validation:
             below = self._below(prefix)
             pgs = {(p.table_id, p.partition_id) for _, p in below if p is not None and p.kind in _ARCHIVE_KINDS}
             if record is None:
-                if f"{prefix}/mover_round" not in self._files:
-                    for found, error in await check_foreign_log(self._home.target, below):
-                        self._damage(found, error)
                 continue
             if not pgs and record.checkpoint_lsn > record.start_lsn:
                 text = f"log [{record.start_lsn}, {record.checkpoint_lsn}) was archived, but no file of it is there"
@@ -354,6 +387,10 @@ class _Validation:
         self._emit(
             Progress("validate", self._home.tenant_id, bytes_in=self._report.checked_bytes, bytes_in_total=self._total)
         )
+
+
+def _violation(damage: Damage) -> Violation:
+    return Violation(damage.path, damage.offset, damage.kind, damage.message, damage.where)
 
 
 async def _now(work: Callable[[], Any]) -> Any:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from mover.errors import FormatError, IntegrityError, LogGapError
 from mover.media.archive_info import ArchiveRound, ArchiveStatus
+from mover.recovery.foreign import ForeignCheck
+from mover.recovery.foreign_tree import scan_tree
 from mover.recovery.plan import Hole, Recoverable, RoundSpan, SetSpan, recoverable
 from mover.repository.archive_state import load_record, load_rounds
 from mover.repository.rounds import RoundReader, archived_pgs
 from mover.repository.sets import complete, load_facts, load_infos
 from mover.repository.tree import Repository
+from mover.target.slots import most_of
 
 
 async def load_spans(
@@ -41,6 +44,26 @@ async def windows(repository: Repository) -> Recoverable:
     found = recoverable(repository.tenant_id, sets, rounds)
     holes = [Hole(repository.tenant_id, 0, 0, f"set {number}: {exc.message}") for number, exc in damaged.items()]
     return Recoverable(found.windows, (*holes, *found.holes))
+
+
+async def all_windows(repository: Repository, *, concurrency: int | None = None) -> Recoverable:
+    """Windows and holes of the repository's tenant, and of every tenant of a tree that OceanBase wrote.
+
+    Args:
+        concurrency: requests under way; None for as many as pay.
+    """
+    tree = scan_tree([info async for info in repository.target.list("")])
+    found = [await windows(repository)]
+    for tenant in sorted(tree.tenants.values(), key=lambda t: (t.incarnation_dir, t.tenant_id)):
+        if not tenant.by_mover and (tenant.sets or tenant.pieces or tenant.infos):
+            check = ForeignCheck(repository.target, tenant, concurrency=most_of(concurrency))
+            report = await check.windows()
+            damages = report.findings.damages
+            holes = [Hole(tenant.tenant_id, 0, 0, f"{damage.path}: {damage.message}") for damage in damages]
+            found += [report.recoverable, Recoverable((), tuple(holes))]
+    return Recoverable(
+        tuple(window for part in found for window in part.windows), tuple(hole for part in found for hole in part.holes)
+    )
 
 
 async def _span(repository: Repository, info: ArchiveRound) -> RoundSpan:

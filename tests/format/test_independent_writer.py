@@ -29,15 +29,20 @@ def content(ending: str) -> bytes:
 @pytest.mark.parametrize("path", TREE)
 def test_every_file_of_the_tree_is_known_and_sound(path: str) -> None:
     assert parse_path(f"some/root/{path}") is not None
-    found = describe(path, TREE[path], strict=True)
+    # What 3.1.0 writes into an archive_key is not known, so mover's own rules do not apply to it.
+    found = describe(path, TREE[path], strict="/archive_key/" not in path)
     assert found["ok"], found
     assert sum(found["records"].values()) >= (0 if path.endswith("sys_pg_list") else 1)
 
 
 @pytest.mark.parametrize("path", TREE)
-def test_what_later_versions_appended_is_skipped(path: str) -> None:
+def test_what_later_versions_appended_is_read_and_disturbs_nothing(path: str) -> None:
     later = writer.tree(later=True)[path]
-    assert list(records(path, later)) == list(records(path, TREE[path]))
+    appended = {"date": 20211225, "backup_piece_id": 3, "start_piece_id": 1}
+    rows = [{key: value for key, value in row.items() if appended.get(key) != value} for row in records(path, later)]
+    assert rows == list(records(path, TREE[path]))
+    if later != TREE[path]:
+        assert any(appended.keys() & row.keys() for row in records(path, later))
     if later != TREE[path]:
         with pytest.raises(FormatError):
             list(records(path, later, strict=True))

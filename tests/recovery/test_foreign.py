@@ -55,6 +55,8 @@ async def test_files_that_an_index_names_and_that_are_missing_are_damage(tmp_pat
 async def test_a_flipped_bit_in_any_file_is_found_and_named(tmp_path: Path) -> None:
     whole = whole_tree(later=False)
     for number, name in enumerate(sorted(whole)):
+        if not whole[name]:
+            continue  # the archive_key of 3.1.0: that it is there is all it says
         content = bytearray(whole[name])
         content[len(content) // 2] ^= 1 << number % 8
         report = await check(tmp_path / str(number), {**whole, name: bytes(content)})

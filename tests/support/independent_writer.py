@@ -160,8 +160,11 @@ def archive_data() -> bytes:
 
 def archive_index() -> bytes:
     out = b""
+    accum = 0xABCD
+    for body in (b"first log", b"second log", b""):
+        accum = crc(struct.pack("<q", crc(body)), accum)
     for file_id in (1, 2):
-        fields = (0x4149, 144, 1, 1, file_id, 0, 0, 7, 5, 20, US, 22, US, US, US, 20, US, US, 7, 0xABCD)
+        fields = (0x4149, 144, 1, 1, file_id, 0, 0, 7, accum, 20, US, 22, US, US + 22, US, 20, US, US, 7, 0xABCD)
         out += struct.pack(">hhhh16qq", *fields, crc(struct.pack("<hhhh16q", *fields)))
     return out
 
@@ -197,6 +200,7 @@ def tree(*, later: bool = False) -> dict[str, bytes]:
         f"{base}/clog/tenant_clog_backup_info": archive_rounds(later=later),
         f"{clog}/data/{TABLE}/0/1": archive_data(),
         f"{clog}/index/{TABLE}/0/1": archive_index(),
+        f"{clog}/archive_key/{TABLE}_0": b"",
         f"{CLUSTER}/1/clog/2/mount_file": b"2",
         f"{CLUSTER}/clog_info/1_10.0.0.1_2882": struct.pack(">qqq", crc(start), 2, US),
     }
