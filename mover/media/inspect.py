@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from enum import Enum
 from typing import Any
 
 from mover.errors import FormatError, IntegrityError
-from mover.media import info
 from mover.media.archive import BLOCK_MAGIC, BLOCK_META_SIZE, DataFile, scan_data_file
 from mover.media.archive_index import (
     INDEX_MAGIC,
-    INDEX_RECORD_SIZE,
     KEY_MAGIC,
     START_TIMESTAMP_SIZE,
-    parse_archive_key,
-    read_archive_key,
-    scan_index_file,
 )
-from mover.media.copy_record import decode_copies
 from mover.media.frames import FRAME_ALIGN, Frame, FrameReader
 from mover.media.header import HEADER_SIZE, Compressor, DataType, parse_header
+from mover.media.inspect_info import WHOLE
+from mover.media.jsonable import FILE_KEY, jsonable, named
 from mover.media.layout import FileKind, parse_path
 from mover.media.log_entry import LogType, iter_log_entries, parse_kickoff, parse_palf_group
 from mover.media.macro import MacroIndexDecoder, TableKeyInfo, is_block_meta, parse_macro
 from mover.media.manifest import ManifestReader
 from mover.media.meta import ExtentAssembler, MetaType, decode_catalog, decode_description, iter_meta_index
 from mover.media.meta import iter_meta_records as iter_meta
-from mover.media.opaque import describe_opaque
-from mover.media.piece_info import FileStatus, PieceInfo, PieceStatus, decode_piece_infos, decode_single_piece_info
-from mover.media.round_record import RoundRecord
 from mover.media.serial import Buffer
 
 Records = Iterator[dict[str, Any]]
 Pieces = Iterable[Buffer]
 _HEAD = 32  # bytes of raw content shown
-# A record about another file: ``path`` is the file that is being decoded.
-_FILE_KEY = {"path": "file"}
-
 _BY_DATA_TYPE = {
     DataType.META: FileKind.META_FILE,
     DataType.META_INDEX: FileKind.META_INDEX_FILE,
@@ -59,30 +47,6 @@ _BY_DATA_TYPE = {
     DataType.ROUND_RECORD: FileKind.ROUND_RECORD,
     DataType.COPY_RECORD: FileKind.COPY_RECORD,
 }
-
-
-def jsonable(value: Any) -> Any:
-    """``value`` with bytes as hex, enums by name, dataclasses and named tuples as objects."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Enum):
-        return value.name
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value).hex()
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return {name: jsonable(item) for name, item in value._asdict().items()}
-    if isinstance(value, list | tuple):
-        return [jsonable(item) for item in value]
-    if isinstance(value, dict):
-        return {str(name): jsonable(item) for name, item in value.items()}
-    return value
-
-
-def _named(kind: type[Enum], value: int) -> Any:
-    try:
-        return kind(value).name
-    except ValueError:
-        return value
 
 
 def sniff(head: Buffer, *, size: int | None = None) -> FileKind:
@@ -205,7 +169,7 @@ def _decode(kind: FileKind, place: dict[str, Any], stream: Iterator[Buffer], str
         yield from streaming(stream, strict)
         return
     data = b"".join(bytes(piece) for piece in stream)
-    for name, value in _WHOLE[kind](data, strict):
+    for name, value in WHOLE[kind](data, strict):
         item = jsonable(value)
         # The one file without a checksum: its content only repeats its path.
         if kind is FileKind.MOUNT_FILE and place and item["round_id"] != place["round_id"]:
@@ -235,7 +199,7 @@ def _macro_blocks(stream: Pieces, strict: bool) -> Records:
             "record": "macro_block",
             "offset": source.offset,
             "length": source.size,
-            "compressor": _named(Compressor, source.header.compressor),
+            "compressor": named(Compressor, source.header.compressor),
             "stored_bytes": source.header.data_zlength,
             "raw_bytes": source.header.data_length,
             "block_bytes": len(macro.block),
@@ -267,11 +231,11 @@ def _metas(stream: Pieces, strict: bool) -> Records:
             "record": "meta",
             "offset": record.offset,
             "length": record.length,
-            "meta_type": _named(MetaType, record.meta_type),
+            "meta_type": named(MetaType, record.meta_type),
         }
         if record.meta_type in (MetaType.SUPERBLOCKS, MetaType.STORE_FILE):
             extent = files.add(record)
-            row |= {_FILE_KEY.get(name, name): value for name, value in jsonable(extent).items() if name != "data"}
+            row |= {FILE_KEY.get(name, name): value for name, value in jsonable(extent).items() if name != "data"}
             row |= {"bytes": len(extent.data), "head": extent.data[:_HEAD].hex()}
         elif record.meta_type == MetaType.SET_DESCRIPTION:
             row["facts"] = decode_description(record.body, offset=record.offset)
@@ -285,7 +249,7 @@ def _metas(stream: Pieces, strict: bool) -> Records:
 
 def _meta_index(stream: Pieces, strict: bool) -> Records:
     for entry in iter_meta_index(_frames(stream, DataType.META_INDEX, strict), strict=strict):
-        yield {"record": "meta_index", **jsonable(entry), "meta_type": _named(MetaType, entry.meta_type)}
+        yield {"record": "meta_index", **jsonable(entry), "meta_type": named(MetaType, entry.meta_type)}
 
 
 def _manifest(stream: Pieces, strict: bool) -> Records:  # noqa: ARG001 (our own file: always strict)
@@ -300,7 +264,7 @@ def _manifest(stream: Pieces, strict: bool) -> Records:  # noqa: ARG001 (our own
             yield {"record": "block", **jsonable(row)}
     root = reader.finish()
     for file in reader.files:
-        yield {"record": "file", **{_FILE_KEY.get(name, name): value for name, value in jsonable(file).items()}}
+        yield {"record": "file", **{FILE_KEY.get(name, name): value for name, value in jsonable(file).items()}}
     yield {"record": "root", **jsonable(root)}
 
 
@@ -320,7 +284,7 @@ def _archive_data(stream: Pieces, strict: bool) -> Records:  # noqa: ARG001 (fix
                 "block_offset": block.offset,
                 "offset": entry.offset,
                 **jsonable(entry.header),
-                "log_type": _named(LogType, entry.header.log_type),
+                "log_type": named(LogType, entry.header.log_type),
             }
             where = block.offset + BLOCK_META_SIZE + entry.offset
             if entry.header.log_type == LogType.PALF_GROUP:
@@ -345,108 +309,4 @@ _LARGE: dict[FileKind, Callable[[Iterator[Buffer], bool], Records]] = {
     FileKind.META_INDEX_FILE: _meta_index,
     FileKind.MANIFEST: _manifest,
     FileKind.ARCHIVE_DATA: _archive_data,
-}
-
-Whole = Iterator[tuple[str, Any]]
-
-
-def _listed(name: str, decode: Callable[..., Iterable[Any]]) -> Callable[[bytes, bool], Whole]:
-    def rows(data: bytes, strict: bool) -> Whole:
-        for item in decode(data, strict=strict):
-            yield name, item
-
-    return rows
-
-
-def _index_records(data: bytes, strict: bool) -> Whole:  # noqa: ARG001
-    found = scan_index_file(data)
-    for number, record in enumerate(found.records):
-        yield "index", {"offset": number * INDEX_RECORD_SIZE, **jsonable(record)}
-    if found.bad_offset is not None:
-        yield "damage", {"offset": found.bad_offset, "reason": found.reason}
-
-
-def _one(name: str, decode: Callable[[bytes], Any]) -> Callable[[bytes, bool], Whole]:
-    def rows(data: bytes, strict: bool) -> Whole:  # noqa: ARG001
-        yield name, decode(data)
-
-    return rows
-
-
-def _names(data: bytes, strict: bool) -> Whole:
-    names = info.decode_tenant_names(data, strict=strict)
-    for name in names.names:
-        yield "tenant_name", {"schema_version": names.schema_version, **jsonable(name)}
-
-
-def _locality(data: bytes, strict: bool) -> Whole:
-    yield "locality", info.decode_tenant_locality(data, strict=strict)
-
-
-def _key(data: bytes, strict: bool) -> Whole:
-    yield "archive_key", parse_archive_key(data) if strict else read_archive_key(data)
-
-
-def _piece(found: PieceInfo) -> dict[str, Any]:
-    names = {"status": _named(PieceStatus, found.status), "file_status": _named(FileStatus, found.file_status)}
-    return {**jsonable(found), **names}
-
-
-def _pieces(data: bytes, strict: bool) -> Whole:
-    for found in decode_piece_infos(data, strict=strict):
-        yield "piece", _piece(found)
-
-
-def _single_piece(data: bytes, strict: bool) -> Whole:
-    yield "piece", _piece(decode_single_piece_info(data, strict=strict))
-
-
-def _set_files(data: bytes, strict: bool) -> Whole:  # noqa: ARG001 (its members are not confirmed)
-    for row in describe_opaque(data, DataType.SET_FILE_INFO):
-        yield "set_file", row
-
-
-def _copied(data: bytes, strict: bool) -> Whole:  # noqa: ARG001 (our own file: always strict)
-    for record in decode_copies(data):
-        yield "copied", {_FILE_KEY.get(name, name): value for name, value in jsonable(record).items()}
-
-
-# Members that later 3.x appended: where they are not, nothing is shown.
-_LATER = {"date", "backup_piece_id", "start_piece_id"}
-
-
-def _grown(name: str, decode: Callable[..., Iterable[Any]]) -> Callable[[bytes, bool], Whole]:
-    def rows(data: bytes, strict: bool) -> Whole:
-        for item in decode(data, strict=strict):
-            yield name, {key: value for key, value in jsonable(item).items() if value or key not in _LATER}
-
-    return rows
-
-
-_ROUNDS = _grown("round", info.decode_archive_rounds)
-_BACKUPS = _grown("backup", info.decode_backup_infos)
-_PGS = _listed("pg", info.decode_pg_list)
-_WHOLE: dict[FileKind, Callable[[bytes, bool], Whole]] = {
-    FileKind.CLUSTER_CLOG_BACKUP_INFO: _ROUNDS,
-    FileKind.TENANT_CLOG_BACKUP_INFO: _ROUNDS,
-    FileKind.CLUSTER_DATA_BACKUP_INFO: _BACKUPS,
-    FileKind.TENANT_DATA_BACKUP_INFO: _BACKUPS,
-    FileKind.BACKUP_SET_INFO: _listed("set", info.decode_set_infos),
-    FileKind.TENANT_INFO: _listed("tenant", info.decode_tenant_infos),
-    FileKind.TENANT_NAME_INFO: _names,
-    FileKind.SYS_PG_LIST: _PGS,
-    FileKind.NORMAL_PG_LIST: _PGS,
-    FileKind.TENANT_LOCALITY_INFO: _locality,
-    FileKind.TENANT_DIAGNOSE_INFO: _listed("line", info.decode_tenant_diagnose),
-    FileKind.CLOG_INFO: _one("round_start", info.parse_archive_start),
-    FileKind.MOUNT_FILE: _one("mount_file", lambda data: {"round_id": info.decode_mount_file(data)}),
-    FileKind.ARCHIVE_INDEX: _index_records,
-    FileKind.ARCHIVE_KEY: _key,
-    FileKind.CLUSTER_PIECE_INFO: _pieces,
-    FileKind.TENANT_PIECE_INFO: _pieces,
-    FileKind.SINGLE_PIECE_INFO: _single_piece,
-    FileKind.SET_FILE_INFO: _set_files,
-    FileKind.COPY_RECORD: _copied,
-    FileKind.ROUND_RECORD: _one("round_record", RoundRecord.decode),
-    FileKind.STOP_REQUEST: _one("stop_request", lambda data: {"bytes": len(data)}),
 }

@@ -61,7 +61,8 @@ def examples() -> Iterator[tuple[str, bytes, Any]]:
 def decode(name: str, data: bytes) -> Any:
     """What an example decodes to, strictly."""
     from mover.media.header import parse_header
-    from mover.media.inspect import jsonable, records
+    from mover.media.inspect import records
+    from mover.media.jsonable import jsonable
 
     if name == "end mark":
         return jsonable(parse_header(data))
