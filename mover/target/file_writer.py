@@ -45,6 +45,7 @@ class FileWriter:
         self._size = 0  # bytes taken over
         self._reserved = 0  # bytes that the file system set aside, or was asked to
         self._unflushed = 0
+        self._opening: Call[None] | None = None
         self._under_way: deque[Call[None]] = deque()  # oldest first
         self._state = "new"
         self._published = False
@@ -52,7 +53,8 @@ class FileWriter:
 
     async def open(self) -> None:
         """Create the temporary file. Raises TargetExists when the final name is taken already."""
-        await self._calls.run(self._open, "create", self._path)
+        self._opening = self._calls.start(self._open, "create", self._path)
+        await self._calls.result(self._opening, "create", self._path)
         self._state = "open"
 
     async def write(self, part: Part) -> None:
@@ -89,9 +91,11 @@ class FileWriter:
         if self._state in ("committed", "aborted"):
             return
         self._state = "aborted"
-        for call in self._under_way:
+        # Opening too: a file that is made only after this has looked for it is removed by whoever makes it.
+        jobs = [*self._under_way] if self._opening is None else [self._opening, *self._under_way]
+        for call in jobs:
             call.give_up()
-        ends = [call.ended for call in self._under_way]
+        ends = [call.ended for call in jobs]
         try:
             ends.append(self._calls.start(self._discard, "discard", self._path).ended)
         except MoverError:  # every thread hangs

@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 from fuse_mount import fuse_mount
 from gateways import JuiceFS, Rclone, gateway
+from nfs_server import nfs_mount, nfs_server
 from oss_rules import LOCKING
 from oss_server import oss_server
 from weed import weed_server
@@ -61,6 +62,13 @@ def rclone(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def nfs(tmp_path_factory):
+    """An NFS 4.1 server."""
+    with nfs_server(tmp_path_factory.mktemp("ganesha")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def oss():
     """A store with the rules of OSS."""
     with oss_server() as server:
@@ -78,6 +86,7 @@ def locking():
     params=[
         "file",
         "file-fuse",  # no renaming without replacing, and a name for each deleted file in use
+        "file-nfs41",  # the same before a real server
         "weed-seaweedfs-fast",
         "weed-generic-fast",
         "weed-seaweedfs-aiobotocore",
@@ -96,6 +105,9 @@ async def target(request, tmp_path_factory):
             url = (tmp_path_factory.mktemp("file") / "dest").as_uri()
         elif request.param == "file-fuse":
             url = (stack.enter_context(fuse_mount(tmp_path_factory.mktemp("fuse"))).path / "dest").as_uri()
+        elif request.param == "file-nfs41":
+            nfs = request.getfixturevalue("nfs")
+            url = (stack.enter_context(nfs_mount(tmp_path_factory.mktemp("nfs") / "mount", nfs)).path / "dest").as_uri()
         else:
             name, profile, sender = request.param.split("-")
             server = request.getfixturevalue(name)
