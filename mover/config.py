@@ -235,6 +235,26 @@ class Settings:
         values.secret, None, "TEXT", "Password at the source: never a flag, never shown.", secret=True
     )
     source_password_file: Path | None = _row(values.path, None, "FILE", "File whose first line is the password.")
+    encrypt: str = _row(
+        values.choice("none", "aes-256-gcm"),
+        "none",
+        "CIPHER",
+        "Encrypt backups and archived log: none or aes-256-gcm; then one of the next four says with which key.",
+    )
+    encrypt_passphrase: str | None = _row(
+        values.secret, None, "TEXT", "Passphrase that wraps the data keys: never a flag, never shown.", secret=True
+    )
+    encrypt_passphrase_file: Path | None = _row(values.path, None, "FILE", "File whose first line is the passphrase.")
+    encrypt_key_file: Path | None = _row(
+        values.path, None, "FILE", "File of 32 bytes or 64 hexadecimal digits that wraps the data keys."
+    )
+    encrypt_kms: str | None = _row(
+        values.url,
+        None,
+        "URL",
+        "Key service that wraps the data keys: aws-kms://KEY?region=NAME.",
+        show=redact_url,
+    )
     offline: bool = _row(
         values.boolean,
         False,
@@ -338,7 +358,8 @@ def load(flags: Mapping[str, object], env: Mapping[str, str], file: Path | None)
         if origin.kind == "file" and file is not None and isinstance(value, Path):
             value = file.resolve().parent / value
         chosen[option.name], origins[option.name] = value, origin
-    _password_from_file(chosen, origins)
+    _secret_from_file(chosen, origins, "source_password", "password")
+    _secret_from_file(chosen, origins, "encrypt_passphrase", "passphrase")
     return Settings(**chosen, _origins=origins)
 
 
@@ -391,21 +412,21 @@ def _nearest(word: str, known: set[str]) -> str | None:
     return close[0] if close else None
 
 
-def _password_from_file(chosen: dict[str, Any], origins: dict[str, Origin]) -> None:
-    """The password file counts where it was named at least as near as the password itself, which wins a tie."""
-    file: Path | None = chosen["source_password_file"]
+def _secret_from_file(chosen: dict[str, Any], origins: dict[str, Origin], name: str, what: str) -> None:
+    """The file of a secret counts where it was named at least as near as the secret itself, which wins a tie."""
+    file: Path | None = chosen[f"{name}_file"]
     rank = ("flag", "environment", "file", "default")
     if file is None:
         return
-    if rank.index(origins["source_password"].kind) <= rank.index(origins["source_password_file"].kind):
+    if rank.index(origins[name].kind) <= rank.index(origins[f"{name}_file"].kind):
         return
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(
-            f"password file {file} cannot be read: {str(reason).lower()}",
-            hint="Name a file that this user can read, with the password on its first line.",
+            f"{what} file {file} cannot be read: {str(reason).lower()}",
+            hint=f"Name a file that this user can read, with the {what} on its first line.",
         ) from None
-    chosen["source_password"] = lines[0] if lines else ""
-    origins["source_password"] = Origin("file", str(file))
+    chosen[name] = lines[0] if lines else ""
+    origins[name] = Origin("file", str(file))

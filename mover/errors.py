@@ -5,6 +5,7 @@
     MoverError                    1  something failed
     ├── ConfigError               2  a flag, a file or a URL that cannot be used as given
     ├── PreconditionError         4  refused: nothing was done
+    │   └── EncryptionKeyError    4  the key that encrypted bytes need is not at hand, or is another one
     ├── IntegrityError            5  bytes that are not what they must be
     │   └── FormatError           5  bytes that do not even decode
     ├── LogGapError               5  log that is missing from a range that must be whole
@@ -82,6 +83,10 @@ class PreconditionError(MoverError):
     """The request was refused before anything was done."""
 
     exit_code = 4
+
+
+class EncryptionKeyError(PreconditionError):
+    """Encrypted bytes need a key that was not given or does not fit; ``key_id`` in ``where`` names it when known."""
 
 
 class IntegrityError(MoverError):

@@ -77,6 +77,11 @@ def test_every_row_can_be_set_from_file_and_environment(toml):
         "source_user": "u",
         "source_password": "p4ssw0rd",
         "source_password_file": "/nowhere",
+        "encrypt": "aes-256-gcm",
+        "encrypt_passphrase": "correct horse",
+        "encrypt_passphrase_file": "/nowhere",
+        "encrypt_key_file": "/etc/mover/key",
+        "encrypt_kms": "aws-kms://alias/backup?region=eu-central-1",
         "offline": "true",
         "log_level": "debug",
         "log_format": "json",
@@ -226,7 +231,7 @@ def test_secrets_are_in_no_text():
 
 
 def test_a_password_is_no_flag():
-    assert [option.flag for option in config.OPTIONS if option.secret] == [None]
+    assert {option.flag for option in config.OPTIONS if option.secret} == {None}
 
 
 @pytest.mark.parametrize(

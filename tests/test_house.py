@@ -17,6 +17,7 @@ PACKAGE = ROOT / "mover"
 # first and the last: the ground is one piece, and so is what people see.
 LAYERS = [
     {"errors", "events", "clock", "config", "config_secret", "config_values", "settled", "kernel", "_native"},
+    {"encryption"},
     {"media"},
     {"store", "target"},
     {"repository"},

@@ -119,6 +119,8 @@ def show_validation(invocation: Invocation, report: Mapping[str, Any]) -> None:
         show_view(invocation, "violations", {"violations": violations})
     checked = f"checked {report['checked_files']} files, {bytes_text(report['checked_bytes'])}"
     say(f"{checked}: {'everything is as it must be' if report['ok'] else f'{len(violations)} violations'}")
+    for what in report.get("not_decrypted", ()):
+        say(f"not decrypted, digests and structure only: {what}", invocation.redactor)
 
 
 def show_table(invocation: Invocation, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -47,6 +47,7 @@ def command(invocation: Invocation, set_id: int | None, archive: bool, everythin
     settings = invocation.settings("dest")
 
     async def body(session: Session, control: Control) -> Any:
+        from mover.encryption.given import key_sources
         from mover.recovery.validate import ValidateRequest, validate
 
         request = ValidateRequest(
@@ -57,6 +58,7 @@ def command(invocation: Invocation, set_id: int | None, archive: bool, everythin
             memory=settings.memory,
             concurrency=settings.concurrency,
             workers=settings.workers,
+            key_sources=key_sources(settings),
         )
         with control.graceful() as stop:
             return await validate(session.repository, request, emit=session.emit, stop=stop)

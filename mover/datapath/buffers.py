@@ -12,12 +12,13 @@ import os
 from collections import deque
 from dataclasses import dataclass
 
+from mover.encryption.cipher import TRAILER_SIZE
 from mover.errors import ConfigError
 from mover.kernel import frame_room
 from mover.store.base import MACRO_BLOCK_SIZE
 
 # Prefix and suffix of a block's payload take less than 128 bytes.
-FRAME_ROOM = frame_room(MACRO_BLOCK_SIZE + 128)
+FRAME_ROOM = frame_room(MACRO_BLOCK_SIZE + 128 + TRAILER_SIZE)
 END_MARK_ROOM = 4096
 _FEWEST_SLABS = 4
 _FEWEST_PARTS = 3  # one being filled, one that may be the last of its file, one kept back by a writer

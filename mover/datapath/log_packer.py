@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from mover.datapath.compression import Compression
 from mover.datapath.log_compression import LogCompression
+from mover.encryption.cipher import DataKey, Sealer
 from mover.errors import TargetExists
 from mover.kernel import palf_frame_groups
 from mover.kernel.palf import GROUP_COLUMNS
@@ -27,6 +28,8 @@ from mover.media.archive import (
 )
 from mover.media.archive_index import INDEX_FILE_LIMIT, INDEX_RECORD_SIZE, ArchiveIndexRecord
 from mover.media.pg import PGKey
+from mover.media.sealed import Sealing, place_of
+from mover.media.sealed_log import LEAD, OVERHEAD, public, seal_payload
 from mover.repository.tree import Repository
 from mover.store.base import LogChunk, LogCursor
 
@@ -101,6 +104,7 @@ class LogPacker:
         last_record: the newest index record, if there is one.
         fence: called before everything that is published; raises when we may not write any more.
         buffer_size: bytes that may wait to be written; a single larger group takes more.
+        key: encrypts every block.
     """
 
     def __init__(
@@ -118,6 +122,7 @@ class LogPacker:
         compression: Compression,
         fence: Callable[[], None],
         buffer_size: int = 16 << 20,
+        key: DataKey | None = None,
     ) -> None:
         self._repository = repository
         self._target = repository.target
@@ -132,9 +137,11 @@ class LogPacker:
         self._last_record = last_record
         self._compression = LogCompression(compression)
         self._fence = fence
+        self._sealer = None if key is None else Sealer(key)
+        self._lead, self._overhead = (0, 0) if key is None else (LEAD, OVERHEAD)  # of an encrypted payload
         self._file: _OpenFile | None = None
         # At the same place in its page as it will have in the file, so that whole pages go out without a copy.
-        self._buffer = _memory(max(buffer_size, _PAGE + block_size(MAX_RAW_PAYLOAD)))
+        self._buffer = _memory(max(buffer_size, _PAGE + block_size(MAX_RAW_PAYLOAD + self._overhead)))
         self._first = 0  # where in the buffer the bytes begin that are to be written
         self._pending = 0  # how many they are
         self.cursor: LogCursor | None = None  # behind the last durable chunk
@@ -145,7 +152,7 @@ class LogPacker:
     @property
     def full(self) -> bool:
         """Should what was added be written before more is?"""
-        return self._first + self._pending + block_size(MAX_RAW_PAYLOAD) > len(self._buffer)
+        return self._first + self._pending + block_size(MAX_RAW_PAYLOAD + self._overhead) > len(self._buffer)
 
     @property
     def pending(self) -> int:
@@ -165,13 +172,13 @@ class LogPacker:
 
     async def _add(self, log: LogChunk, start: int, now_us: int) -> int:
         """One block of the groups from ``start`` on; how many it took."""
-        room = block_size(max(MAX_RAW_PAYLOAD, len(log.data) + _FRAME_ROOM))
+        room = block_size(max(MAX_RAW_PAYLOAD, len(log.data) + _FRAME_ROOM) + self._overhead)
         if self._first + self._pending + room > len(self._buffer):
             await self.flush()
             if self._first + room > len(self._buffer):
                 self._buffer = _memory(_PAGE + room)
         length, raw_length, accum, count = await asyncio.to_thread(self._frame, log, start)
-        size = block_size(length)
+        size = block_size(length + self._overhead)
         if self._file is not None and (
             self._file.size + size > DATA_FILE_LIMIT or self._file.input_bytes + raw_length > RAW_FILE_LIMIT
         ):
@@ -190,7 +197,8 @@ class LogPacker:
         if not file.blocks:
             file.min_log_id, file.min_log_ts = rows[first + 2], rows[first + 3] // 1000
         file.max_log_id, file.max_log_ts = last_id, max(file.max_log_ts, last_scn // 1000)
-        self._accum = file.accum = accum
+        self._accum = accum
+        file.accum = accum if self._sealer is None else 0  # it tells something of the log: encrypted with it
         meta = ArchiveBlockMeta(
             timestamp=now_us,
             clog_epoch_id=self._epoch,
@@ -202,6 +210,11 @@ class LogPacker:
             max_log_submit_ts=last_scn // 1000,
             input_bytes=raw_length,
         )
+        if self._sealer is not None:
+            sealing = Sealing(self._sealer, place_of(self._path(file.file_id)))
+            payload = self._room()[BLOCK_META_SIZE:]
+            await asyncio.to_thread(seal_payload, payload, length, meta, sealing, offset=file.size)
+            meta = public(meta)
         seal_block(self._room()[:size], meta, offset=file.size)
         self._pending += size
         file.size += size
@@ -212,7 +225,7 @@ class LogPacker:
     def _frame(self, log: LogChunk, start: int) -> tuple[int, int, int, int]:
         """Put the payload of the next block behind its meta in the buffer: its length, raw length, accum, groups."""
         header = log.block_header if start == 0 else None
-        room = self._room()[BLOCK_META_SIZE:]
+        room = self._room()[BLOCK_META_SIZE + self._lead :]
         length, accum, count = palf_frame_groups(
             room, log.data, log.start_lsn, log.table, self._pg.pack(), self._epoch, self._accum, header, start=start
         )

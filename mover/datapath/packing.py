@@ -118,6 +118,7 @@ class OneProcess:
             previous=previous,
             threads=self._threads,
             progress=progress,
+            sealing=space.sealing(),
         )
         return placements, files.files
 

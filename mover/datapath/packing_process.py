@@ -88,6 +88,7 @@ async def run(channel: Channel, memory: memoryview) -> None:
                     previous={},
                     threads=threads,
                     progress=progress,
+                    sealing=job.space.sealing(),
                 )
         finally:
             await target.aclose()

@@ -10,6 +10,7 @@ from mover.datapath.compression import Chooser
 from mover.datapath.intake import Arrival
 from mover.kernel import Order, PackedFrame, pack_frames
 from mover.media.macro import MACRO_SUFFIX, BlockMeta, macro_prefix
+from mover.media.sealed import Sealing
 from mover.store.base import BlockIdentity
 
 
@@ -29,6 +30,7 @@ class OpenPart:
     """A part with room for more. The room for an end mark is left alone."""
 
     buffer: PooledBuffer
+    sealing: Sealing | None = None  # encrypts every frame
     frames: list[PartFrame] = field(default_factory=list)
 
     def room(self, limit: int) -> int:
@@ -45,22 +47,35 @@ class OpenPart:
         for arrival, order in zip(arrivals, orders, strict=True):
             data = arrival.block.data
             work.append((macro_prefix(block_meta(arrival.block.identity).pack(), len(data)), data, order))
-        compression = chooser.compression
-        packed = pack_frames(
-            self.buffer.buffer[:-END_MARK_ROOM],
-            self.buffer.filled,
-            work,
-            MACRO_SUFFIX,
-            compressor=compression.compressor,
-            level=chooser.level,
-            keep_permille=compression.keep_permille,
-        )
+        if self.sealing is None:
+            packed = self._frame(self.buffer.filled, work, chooser)
+        else:
+            # One at a time: a frame grows when it is encrypted, and while it is in the cache.
+            packed, where = [], self.buffer.filled
+            for one in work:
+                for frame in self._frame(where, [one], chooser):
+                    packed.append(self.sealing.in_place(self.buffer.buffer, where, frame))
+                    where += packed[-1].length
         for arrival, frame in zip(arrivals, packed, strict=False):
             block = arrival.block
             where = self.buffer.filled
             self.frames.append(PartFrame(arrival.number, block.identity, block.digest, where, frame.length))
             self.buffer.filled += frame.length
         return packed
+
+    def _frame(
+        self, where: int, work: Sequence[tuple[bytes, memoryview, Order]], chooser: Chooser
+    ) -> list[PackedFrame]:
+        compression = chooser.compression
+        return pack_frames(
+            self.buffer.buffer[:-END_MARK_ROOM],
+            where,
+            work,
+            MACRO_SUFFIX,
+            compressor=compression.compressor,
+            level=chooser.level,
+            keep_permille=compression.keep_permille,
+        )
 
     def pour(self, other: OpenPart, limit: int) -> None:
         """Move frames from the end of ``other`` here while there is room."""

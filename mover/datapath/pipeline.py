@@ -20,6 +20,7 @@ from mover.datapath.compression import Chooser
 from mover.datapath.intake import Arrival, Intake, PackCounters
 from mover.datapath.packer import MacroFiles
 from mover.datapath.parts import OpenPart, merge
+from mover.media.sealed import Sealing
 from mover.repository.placement import Placement
 from mover.settled import settled
 from mover.store.base import CapturedBlock, UnchangedBlock
@@ -35,6 +36,7 @@ async def pack_blocks(
     previous: Mapping[int, Placement],
     threads: Executor,
     progress: Callable[[PackCounters], None],
+    sealing: Sealing | None = None,
 ) -> dict[int, Placement]:
     """Copy every block that ``previous`` does not hold already.
 
@@ -45,13 +47,14 @@ async def pack_blocks(
         previous: placements of the set this one builds on, by block index; empty for a full.
         threads: of the kernel.
         progress: called on the event loop now and then, and at the end.
+        sealing: encrypts every block.
 
     Returns:
         The placement of each block index that came, the last one each.
 
     Raises whatever reader, kernel or destination raise; every buffer is back in its pool then.
     """
-    work = _Packing(blocks, files, parts, chooser, previous, threads, progress)
+    work = _Packing(blocks, files, parts, chooser, previous, threads, progress, sealing)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(work.read())
@@ -82,7 +85,9 @@ class _Packing:
         previous: Mapping[int, Placement],
         threads: Executor,
         progress: Callable[[PackCounters], None],
+        sealing: Sealing | None,
     ) -> None:
+        self._sealing = sealing
         self.intake = Intake(previous, progress)
         self._blocks = blocks
         self._files = files
@@ -152,7 +157,7 @@ class _Packing:
 
     async def _begin(self) -> OpenPart:
         with self._balance.waiting():
-            return OpenPart(await self._parts.acquire())
+            return OpenPart(await self._parts.acquire(), self._sealing)
 
     async def _pack(self, part: OpenPart, batch: list[Arrival]) -> None:
         """Frame what fits, and take it out of ``batch``."""

@@ -21,9 +21,11 @@ from mover.datapath.channel import Channel
 from mover.datapath.compression import Compression
 from mover.datapath.intake import Intake, PackCounters
 from mover.datapath.packer import by_sub
+from mover.encryption.cipher import DataKey, Sealer
 from mover.errors import MoverError
 from mover.media.layout import Layout
 from mover.media.pg import PGKey
+from mover.media.sealed import Sealing, place_of
 from mover.repository.placement import Placement, WrittenFile
 from mover.store.base import CapturedBlock, UnchangedBlock
 
@@ -40,14 +42,20 @@ class MacroSpace:
     backup_set_id: int
     pg: PGKey
 
+    key: DataKey | None = None  # encrypts what is in them
+
     def path_of(self, sub: int) -> str:
         """The path of a macro file by its sub number."""
         return self.layout.macro_block(self.tenant_id, self.full_set, self.pg, self.backup_set_id, sub)
 
+    def sealing(self) -> Sealing | None:
+        """What encrypts the blocks. Each process calls it once: a sealer counts, and no two may count the same."""
+        return None if self.key is None else Sealing(Sealer(self.key), place_of(self.path_of(0)))
+
 
 @dataclass(frozen=True, slots=True)
 class PackingJob:
-    """What a packing process needs to know. ``dest`` may hold a key: it goes through the socket, in no command line."""
+    """What a packing process needs to know. It holds secrets, so it goes through the socket, in no command line."""
 
     dest: str
     objects: Mapping[str, str]  # see mover.target.url.parse_url

@@ -10,6 +10,7 @@ from mover.datapath.compression import Compression
 from mover.datapath.intake import PackCounters
 from mover.datapath.packing import Packing
 from mover.datapath.processes import MacroSpace
+from mover.encryption.cipher import CIPHER, DataKey, Sealer
 from mover.errors import IntegrityError
 from mover.kernel import xxh3_128
 from mover.media.macro import MacroIndex, MacroIndexWriter, group_key
@@ -23,6 +24,7 @@ from mover.media.meta import (
     extent_bodies,
 )
 from mover.media.pg import PGKey
+from mover.media.sealed import Sealing, place_of
 from mover.repository.placement import Placement, WrittenFile
 from mover.repository.sets import LoadedSet, manifest_block
 from mover.repository.tree import Repository
@@ -43,6 +45,7 @@ class SetJob:
     log_round: int
     started_us: int
     compression: Compression
+    key: DataKey | None = None  # encrypts the set
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,10 @@ class SetWriter:
         self._job = job
         self._packing = packing
         self._files: list[WrittenFile] = []
+        self._sealer = None if job.key is None else Sealer(job.key)
+
+    def _sealing(self, path: str) -> Sealing | None:
+        return None if self._sealer is None else Sealing(self._sealer, place_of(path))
 
     async def write(
         self,
@@ -99,7 +106,7 @@ class SetWriter:
                 {index: placement.identity for index, placement in before.items()},
                 {index: placement.digest for index, placement in before.items()},
             ),
-            MacroSpace(layout, tenant, job.full_set, job.backup_set_id, pg),
+            MacroSpace(layout, tenant, job.full_set, job.backup_set_id, pg, job.key),
             job.compression,
             previous=before,
             progress=count,
@@ -133,16 +140,20 @@ class SetWriter:
 
     async def _write_index(self, placements: list[Placement], result: CaptureResult) -> None:
         job, pg = self._job, self._identity.pg
-        data = await asyncio.to_thread(_index_bytes, placements, pg, result.end_scn)
         path = self._repository.layout.macro_block_index(
             self._repository.tenant_id, job.full_set, pg, job.backup_set_id
         )
+        data = await asyncio.to_thread(_index_bytes, placements, pg, result.end_scn, self._sealing(path))
         await self._put(path, data)
 
     async def _write_meta(self, result: CaptureResult) -> int:
         """Meta is always backed up in full. Returns the bytes of store files in it."""
         job, layout, tenant = self._job, self._repository.layout, self._repository.tenant_id
-        writer = MetaWriter(self._identity.pg, job.task_id)
+        meta_path = layout.meta_file(tenant, job.full_set, job.backup_set_id, job.task_id)
+        index_path = layout.meta_index_file(tenant, job.full_set, job.backup_set_id, job.task_id)
+        meta_sealing, index_sealing = self._sealing(meta_path), self._sealing(index_path)
+        both = (meta_sealing, index_sealing) if meta_sealing and index_sealing else None
+        writer = MetaWriter(self._identity.pg, job.task_id, both)
         description = {
             "engine": self._identity.kind,
             "engine_version": self._identity.version,
@@ -158,12 +169,15 @@ class SetWriter:
             kind = MetaType.SUPERBLOCKS if file.path == BLOCK_FILE else MetaType.STORE_FILE
             read += sum(len(data) for _, data in file.extents)
             for body in extent_bodies(StoreExtents(file.path, file.size, file.extents)):
-                writer.add(kind, body)
+                if both is None:
+                    writer.add(kind, body)
+                else:  # now and then it encrypts 4 MiB
+                    await asyncio.to_thread(writer.add, kind, body)
         for body in catalog_bodies(result.tables):
             writer.add(MetaType.TABLE_CATALOG, body)
-        meta, index = writer.finish()
-        await self._put(layout.meta_file(tenant, job.full_set, job.backup_set_id, job.task_id), meta)
-        await self._put(layout.meta_index_file(tenant, job.full_set, job.backup_set_id, job.task_id), index)
+        meta, index = await asyncio.to_thread(writer.finish)
+        await self._put(meta_path, meta)
+        await self._put(index_path, index)
         return read
 
     async def _reused_files(
@@ -203,20 +217,20 @@ class SetWriter:
         self, facts: SetFacts, placements: list[Placement], reused: list[tuple[str, int, bytes]]
     ) -> ManifestRoot:
         job, layout = self._job, self._repository.layout
+        path = layout.manifest(self._repository.tenant_id, job.full_set, job.backup_set_id)
 
         def build() -> tuple[bytes, ManifestRoot]:
-            writer = ManifestWriter(facts)
+            writer = ManifestWriter(facts, self._sealing(path))
             writer.add_blocks(manifest_block(placement) for placement in placements)
             for file in self._files:
                 writer.add_file(layout.relative(file.path), file.size, file.digest)
-            for path, size, digest in reused:
-                writer.add_file(path, size, digest)
+            for name, size, digest in reused:
+                writer.add_file(name, size, digest)
             data = writer.finish()
             assert writer.root is not None
             return data, writer.root
 
         data, root = await asyncio.to_thread(build)
-        path = layout.manifest(self._repository.tenant_id, job.full_set, job.backup_set_id)
         await self._repository.target.put(path, data, if_absent=True, write_once=True)
         self._files.append(WrittenFile(path, len(data), b""))
         return root
@@ -249,6 +263,7 @@ class SetWriter:
                 "reused_macro_block_count": reused,
                 "read_bytes": result.read_bytes or counters.read_bytes,
                 "tuning": dict(self._packing.chosen),
+                **({} if job.key is None else {"encryption": {"cipher": CIPHER, "key_id": job.key.name}}),
             },
         )
 
@@ -266,13 +281,13 @@ def _ordered(placements: list[Placement]) -> list[Placement]:
     )  # fmt: skip
 
 
-def _index_bytes(placements: list[Placement], pg: PGKey, snapshot: int) -> bytes:
+def _index_bytes(placements: list[Placement], pg: PGKey, snapshot: int, sealing: Sealing | None) -> bytes:
     """The macro index: one group per tablet for sstable blocks, one per other kind."""
     groups: dict[tuple[int, int], list[Placement]] = {}
     for placement in placements:
         identity = placement.identity
         groups.setdefault((identity.kind, identity.tablet_id if identity.kind == 1 else 0), []).append(placement)
-    writer = MacroIndexWriter()
+    writer = MacroIndexWriter(sealing)
     for (kind, tablet_id), members in groups.items():
         key = group_key(pg, kind=kind, tablet_id=tablet_id, snapshot_version=snapshot)
         writer.group(key, (_entry(number, member) for number, member in enumerate(members)), len(members))

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from mover.errors import FormatError
 from mover.kernel import lz4_decompress, ob_crc64, zstd_decompress
-from mover.media.header import HEADER_SIZE, CommonHeader, Compressor, DataType, parse_header
+from mover.media.header import HEADER_SIZE, SEALED, CommonHeader, Compressor, DataType, parse_header
+from mover.media.sealed import Opening, Sealing, locked
 from mover.media.serial import Buffer
 
 FRAME_ALIGN = 4096
@@ -58,6 +59,13 @@ def frame(
     return b"".join((header.pack(), payload, _ZEROS[: header.align_length]))
 
 
+def sealed_frame(data_type: int, plain: Buffer, sealing: Sealing, *, offset: int, extra: bytes = b"") -> bytes:
+    """One whole encrypted frame, not compressed, for ``offset`` of its file. ``extra``: as :meth:`Frame.data`."""
+    codec, raw = Compressor.NONE, len(plain)
+    stored = sealing.payload(plain, offset=offset, data_type=data_type, codec=codec, raw=raw, extra=extra)
+    return frame(data_type, stored, compressor=codec | SEALED, raw_length=raw)
+
+
 def end_mark() -> bytes:
     """The last frame of every append-only file: no payload, 4096 bytes."""
     return frame(DataType.FILE_END_MARK, b"")
@@ -70,6 +78,7 @@ class Frame:
     offset: int  # of its header in the file
     header: CommonHeader
     payload: bytes  # as stored
+    opening: Opening | None = None  # what decrypts it, if that is needed
 
     @property
     def size(self) -> int:
@@ -80,9 +89,17 @@ class Frame:
     def payload_offset(self) -> int:
         return self.offset + HEADER_SIZE
 
-    def data(self) -> bytes:
-        """The payload before compression. Raises IntegrityError when it does not decompress to what the header says."""
-        return decompress(self.payload, self.header.compressor, self.header.data_length, self.offset)
+    def data(self, extra: bytes = b"") -> bytes:
+        """The payload before compression and encryption. ``extra``: see :meth:`mover.media.sealed.Place.aad`.
+
+        Raises IntegrityError when it is not what the header says, EncryptionKeyError when its key is not at hand.
+        """
+        payload, header = self.payload, self.header
+        if header.sealed:
+            if self.opening is None:
+                raise locked(payload, self.offset)
+            payload = self.opening.payload(header, payload, self.offset, extra)
+        return decompress(payload, header.codec, header.data_length, self.offset)
 
 
 def decompress(stored: Buffer, compressor: int, raw_length: int, offset: int = 0) -> bytes:
@@ -122,7 +139,7 @@ def _check_header(header: CommonHeader, offset: int, data_type: int | None) -> N
         raise FormatError(f"bad end mark at offset {offset}: expected no payload", offset=offset)
 
 
-def _complete(header: CommonHeader, body: Buffer, offset: int) -> Frame:
+def _complete(header: CommonHeader, body: Buffer, offset: int, opening: Opening | None) -> Frame:
     """A frame from its header and everything behind it."""
     payload = bytes(body[: header.data_zlength])
     header.check_payload(payload, offset=offset)
@@ -130,10 +147,12 @@ def _complete(header: CommonHeader, body: Buffer, offset: int) -> Frame:
     if rest.count(0) != len(rest):
         where = offset + HEADER_SIZE + header.data_zlength
         raise FormatError(f"bad padding at offset {where}: expected {len(rest)} zero bytes", offset=where)
-    return Frame(offset, header, payload)
+    return Frame(offset, header, payload, opening)
 
 
-def read_frame(data: Buffer, *, offset: int, data_type: int | None = None, strict: bool = True) -> Frame:
+def read_frame(
+    data: Buffer, *, offset: int, data_type: int | None = None, strict: bool = True, opening: Opening | None = None
+) -> Frame:
     """The one frame that fills ``data``, as an index entry names it by offset and length.
 
     Raises FormatError; also when ``data`` is longer or shorter than the frame.
@@ -146,7 +165,7 @@ def read_frame(data: Buffer, *, offset: int, data_type: int | None = None, stric
             f" and type {header.data_type}",
             offset=offset,
         )
-    return _complete(header, memoryview(data)[HEADER_SIZE:], offset)
+    return _complete(header, memoryview(data)[HEADER_SIZE:], offset, opening)
 
 
 class FrameReader:
@@ -156,16 +175,25 @@ class FrameReader:
         data_type: refuse frames of another type (the end mark aside).
         base_offset: offset of the first byte that will be fed.
         strict: see :func:`mover.media.header.parse_header`.
+        opening: what decrypts the frames; without it those that are encrypted are checked as far as that goes.
 
     Holds at most one unfinished frame (16 MiB and 4 KiB).
     """
 
-    __slots__ = ("_buffer", "_header", "data_type", "ended", "offset", "strict")
+    __slots__ = ("_buffer", "_header", "data_type", "ended", "offset", "opening", "strict")
 
-    def __init__(self, data_type: int | None = None, *, base_offset: int = 0, strict: bool = True) -> None:
+    def __init__(
+        self,
+        data_type: int | None = None,
+        *,
+        base_offset: int = 0,
+        strict: bool = True,
+        opening: Opening | None = None,
+    ) -> None:
         self.data_type = data_type
         self.offset = base_offset  # of the next frame
         self.strict = strict
+        self.opening = opening
         self.ended = False  # the end mark was read
         self._buffer = bytearray()
         self._header: CommonHeader | None = None
@@ -191,7 +219,10 @@ class FrameReader:
                 header = self._header
                 if left < header.total:
                     break
-                done = _complete(header, view[position + HEADER_SIZE : position + header.total], self.offset)
+                # Nothing may hold a view of the buffer when it shrinks.
+                done = _complete(
+                    header, view[position + HEADER_SIZE : position + header.total], self.offset, self.opening
+                )
                 position += header.total
                 self.offset += header.total
                 self._header = None
@@ -213,10 +244,15 @@ class FrameReader:
 
 
 def iter_frames(
-    data: Buffer, *, base_offset: int = 0, data_type: int | None = None, strict: bool = True
+    data: Buffer,
+    *,
+    base_offset: int = 0,
+    data_type: int | None = None,
+    strict: bool = True,
+    opening: Opening | None = None,
 ) -> Iterator[Frame]:
     """Every frame of a whole file in memory; the end mark must be there. Raises FormatError."""
-    reader = FrameReader(data_type, base_offset=base_offset, strict=strict)
+    reader = FrameReader(data_type, base_offset=base_offset, strict=strict, opening=opening)
     view = memoryview(data)
     for start in range(0, len(view), DATA_BUFFER):
         yield from reader.feed(view[start : start + DATA_BUFFER])
@@ -228,17 +264,20 @@ class FrameWriter:
 
     Args:
         data_type: of the frames.
-        buffer: largest header and payload together, bytes.
+        buffer: largest header and payload together, bytes; encrypted they take a trailer more.
+        sealing: encrypts every frame.
+        start: offset in the file of the first frame.
 
     The bytes are taken away with :meth:`take`; :meth:`finish` flushes and adds the end mark.
     """
 
-    __slots__ = ("_done", "_payload", "buffer", "data_type", "offset")
+    __slots__ = ("_done", "_payload", "_sealing", "buffer", "data_type", "offset")
 
-    def __init__(self, data_type: int, buffer: int) -> None:
+    def __init__(self, data_type: int, buffer: int, *, sealing: Sealing | None = None, start: int = 0) -> None:
         self.data_type = data_type
         self.buffer = buffer
-        self.offset = 0  # of the next frame in the file
+        self.offset = start  # of the next frame in the file
+        self._sealing = sealing
         self._payload = bytearray()
         self._done: list[bytes] = []
 
@@ -255,7 +294,10 @@ class FrameWriter:
     def flush(self) -> None:
         """Close the open frame, if it holds anything."""
         if self._payload:
-            done = frame(self.data_type, self._payload)
+            if self._sealing is None:
+                done = frame(self.data_type, self._payload)
+            else:
+                done = sealed_frame(self.data_type, self._payload, self._sealing, offset=self.offset)
             self._done.append(done)
             self.offset += len(done)
             self._payload = bytearray()

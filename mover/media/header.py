@@ -6,12 +6,15 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
+from mover.encryption.cipher import TRAILER_SIZE
 from mover.errors import FormatError
 from mover.kernel import ob_crc64
 from mover.media.serial import Buffer
 
 HEADER_SIZE = 48
 HEADER_VERSION = 1
+SEALED = 0x100
+"""In the compressor field: the payload is encrypted, after it was compressed as the rest of the field says."""
 _STRUCT = struct.Struct("<HHHHhhIqqqq")
 
 
@@ -41,6 +44,7 @@ class DataType(IntEnum):
     MANIFEST_FILES = 202
     MANIFEST_ROOT = 203
     ROUND_RECORD = 204
+    KEY_RING = 205
     COPY_RECORD = 210
 
 
@@ -101,6 +105,16 @@ class CommonHeader:
         )
 
     @property
+    def sealed(self) -> bool:
+        """The payload is encrypted."""
+        return bool(self.compressor & SEALED)
+
+    @property
+    def codec(self) -> int:
+        """The compressor, encrypted or not."""
+        return self.compressor & ~SEALED
+
+    @property
     def total(self) -> int:
         """Bytes of header, payload and padding."""
         return HEADER_SIZE + self.data_zlength + self.align_length
@@ -153,13 +167,16 @@ def parse_header(data: Buffer, *, offset: int = 0, strict: bool = True, data_typ
         raise _bad(offset + 10, f"header checksum {expected & 0xFFFF:#06x}, found {checksum & 0xFFFF:#06x}")
     if data_type is not None and kind != data_type:
         raise _bad(offset, f"data type {data_type}, found {kind}")
-    if compressor == Compressor.INVALID or compressor > Compressor.LZ4_191:
+    codec, trailer = compressor & ~SEALED, TRAILER_SIZE if compressor & SEALED else 0
+    if codec == Compressor.INVALID or codec > Compressor.LZ4_191:
         raise _bad(offset + 6, f"a compressor type, found {compressor}")
     raw, stored, data_checksum, align = lengths
     if min(raw, stored, align) < 0 or not 0 <= data_checksum < 1 << 32:
         raise _bad(offset + 16, "lengths of at least 0 and a 32-bit checksum")
-    if compressor == Compressor.NONE and raw != stored:
-        raise _bad(offset + 24, f"equal lengths without compression, found {raw} and {stored}")
+    if codec == Compressor.NONE and raw != stored - trailer:
+        raise _bad(offset + 24, f"equal lengths without compression, found {raw} and {stored - trailer}")
+    if stored < trailer:
+        raise _bad(offset + 24, f"an encrypted payload of at least {trailer} bytes, found {stored}")
     if strict:
         if data_version != data_version_of(kind):
             raise _bad(offset + 4, f"data version {data_version_of(kind)} of type {kind}, found {data_version}")

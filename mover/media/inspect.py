@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from mover.encryption.cipher import NO_KEYS, Keys
 from mover.errors import FormatError, IntegrityError
 from mover.media.archive import BLOCK_MAGIC, BLOCK_META_SIZE, DataFile, scan_data_file
 from mover.media.archive_index import (
@@ -15,6 +16,7 @@ from mover.media.archive_index import (
 from mover.media.frames import FRAME_ALIGN, Frame, FrameReader
 from mover.media.header import HEADER_SIZE, Compressor, DataType, parse_header
 from mover.media.inspect_info import WHOLE
+from mover.media.inspect_sealed import locked_rows, opening_for
 from mover.media.jsonable import FILE_KEY, jsonable, named
 from mover.media.layout import FileKind, parse_path
 from mover.media.log_entry import LogType, iter_log_entries, parse_kickoff, parse_palf_group
@@ -22,6 +24,8 @@ from mover.media.macro import MacroIndexDecoder, TableKeyInfo, is_block_meta, pa
 from mover.media.manifest import ManifestReader
 from mover.media.meta import ExtentAssembler, MetaType, decode_catalog, decode_description, iter_meta_index
 from mover.media.meta import iter_meta_records as iter_meta
+from mover.media.sealed import Opening
+from mover.media.sealed_log import is_sealed, key_id, opened
 from mover.media.serial import Buffer
 
 Records = Iterator[dict[str, Any]]
@@ -46,6 +50,7 @@ _BY_DATA_TYPE = {
     DataType.MANIFEST_FACTS: FileKind.MANIFEST,
     DataType.ROUND_RECORD: FileKind.ROUND_RECORD,
     DataType.COPY_RECORD: FileKind.COPY_RECORD,
+    DataType.KEY_RING: FileKind.KEY_RING,
 }
 
 
@@ -97,26 +102,29 @@ def _split(data: Buffer | Pieces) -> tuple[bytes, Iterator[Buffer]]:
     return head, everything()
 
 
-def records(path: str | None, data: Buffer | Pieces, *, strict: bool = False) -> Records:
+def records(path: str | None, data: Buffer | Pieces, *, strict: bool = False, keys: Keys = NO_KEYS) -> Records:
     """Every record of a media file, in file order, as JSON-able dictionaries with a ``record`` key.
 
     Args:
         path: in the backup tree, whatever precedes it; None or any other name: the first bytes decide.
         data: the file, whole or in pieces; macro, meta and manifest files are never held whole.
         strict: accept only what mover itself would write.
+        keys: decrypt with; without any, what is encrypted is told by its headers.
 
     Raises:
         FormatError, IntegrityError: at the first bad byte, after the records before it.
+        EncryptionKeyError: ``keys`` are those of another destination.
     """
     kind, place, stream = _open(path, data)
-    yield from _decode(kind, place, stream, strict)
+    yield from _decode(kind, place, stream, strict, opening_for(path, keys))
 
 
-def describe(path: str | None, data: Buffer | Pieces, *, strict: bool = False) -> dict[str, Any]:
+def describe(path: str | None, data: Buffer | Pieces, *, strict: bool = False, keys: Keys = NO_KEYS) -> dict[str, Any]:
     """What a media file is and how much is in it.
 
     Returns ``kind``, ``path``, ``size``, what the path says (``place``), ``records`` (counts by record type) and
     ``ok``; when the file is damaged ``ok`` is False and ``error`` says where. Small info files come with ``content``.
+    An encrypted file comes with ``encrypted_with``, the data keys that it needs and ``keys`` lacks.
 
     Raises FormatError only when it cannot be told what the file is.
     """
@@ -133,8 +141,11 @@ def describe(path: str | None, data: Buffer | Pieces, *, strict: bool = False) -
     content: list[dict[str, Any]] = []
     result: dict[str, Any] = {"kind": kind.value, "path": path, "size": 0, "place": place, "ok": True}
     source = counted()
+    needed: set[str] = set()
     try:
-        for record in _decode(kind, place, source, strict):
+        for record in _decode(kind, place, source, strict, opening_for(path, keys)):
+            if "encrypted_with" in record:
+                needed.add(record["encrypted_with"])
             counts[record["record"]] = counts.get(record["record"], 0) + 1
             if record["record"] == "damage":
                 result["ok"] = False
@@ -147,6 +158,8 @@ def describe(path: str | None, data: Buffer | Pieces, *, strict: bool = False) -
             pass  # the size is that of the whole file
     result["size"] = size
     result["records"] = counts
+    if needed:
+        result["encrypted_with"] = ",".join(sorted(needed))
     if kind not in _LARGE:
         result["content"] = content
     return result
@@ -163,10 +176,24 @@ def _open(path: str | None, data: Buffer | Pieces) -> tuple[FileKind, dict[str, 
     return parsed.kind, fields, stream
 
 
-def _decode(kind: FileKind, place: dict[str, Any], stream: Iterator[Buffer], strict: bool) -> Records:
-    streaming = _LARGE.get(kind)
-    if streaming is not None:
-        yield from streaming(stream, strict)
+def _decode(
+    kind: FileKind, place: dict[str, Any], stream: Iterator[Buffer], strict: bool, opening: Opening | None
+) -> Records:
+    framed = _FRAMED.get(kind)
+    if framed is not None:
+        data_type, decode = framed
+        head, stream = _split(stream)
+        # All frames of a file are encrypted, or none is.
+        if opening is None and len(head) >= HEADER_SIZE and parse_header(head, strict=strict).sealed:
+            yield from locked_rows(_frames(stream, data_type, strict, None))
+        else:
+            yield from decode(_frames(stream, data_type, strict, opening), strict)
+        return
+    if kind is FileKind.MANIFEST:
+        yield from _manifest(stream, opening)
+        return
+    if kind is FileKind.ARCHIVE_DATA:
+        yield from _archive_data(stream, opening)
         return
     data = b"".join(bytes(piece) for piece in stream)
     for name, value in WHOLE[kind](data, strict):
@@ -177,8 +204,8 @@ def _decode(kind: FileKind, place: dict[str, Any], stream: Iterator[Buffer], str
         yield {"record": name, **(item if isinstance(item, dict) else {"value": item})}
 
 
-def _frames(stream: Pieces, data_type: int, strict: bool) -> Iterator[Frame]:
-    reader = FrameReader(data_type, strict=strict)
+def _frames(stream: Pieces, data_type: int, strict: bool, opening: Opening | None) -> Iterator[Frame]:
+    reader = FrameReader(data_type, strict=strict, opening=opening)
     for piece in _small(stream):
         yield from reader.feed(piece)
     reader.finish()
@@ -192,14 +219,14 @@ def _small(stream: Pieces) -> Iterator[memoryview]:
             yield view[start : start + FRAME_ALIGN]
 
 
-def _macro_blocks(stream: Pieces, strict: bool) -> Records:
-    for source in _frames(stream, DataType.MACRO_DATA, strict):
+def _macro_blocks(frames: Iterator[Frame], strict: bool) -> Records:
+    for source in frames:
         macro = parse_macro(source.data(), offset=source.payload_offset, strict=strict)
         row: dict[str, Any] = {
             "record": "macro_block",
             "offset": source.offset,
             "length": source.size,
-            "compressor": named(Compressor, source.header.compressor),
+            "compressor": named(Compressor, source.header.codec),
             "stored_bytes": source.header.data_zlength,
             "raw_bytes": source.header.data_length,
             "block_bytes": len(macro.block),
@@ -211,10 +238,10 @@ def _macro_blocks(stream: Pieces, strict: bool) -> Records:
         yield row
 
 
-def _macro_index(stream: Pieces, strict: bool) -> Records:
+def _macro_index(frames: Iterator[Frame], strict: bool) -> Records:
     decoder = MacroIndexDecoder(strict=strict)
     last: TableKeyInfo | None = None
-    for source in _frames(stream, DataType.MACRO_DATA_INDEX, strict):
+    for source in frames:
         for head, entry in decoder.feed(source):
             if head is not last:
                 yield {"record": "group", **jsonable(head)}
@@ -224,9 +251,9 @@ def _macro_index(stream: Pieces, strict: bool) -> Records:
     decoder.finish()
 
 
-def _metas(stream: Pieces, strict: bool) -> Records:
+def _metas(frames: Iterator[Frame], strict: bool) -> Records:
     files = ExtentAssembler()
-    for record in iter_meta(_frames(stream, DataType.META, strict), strict=strict):
+    for record in iter_meta(frames, strict=strict):
         row: dict[str, Any] = {
             "record": "meta",
             "offset": record.offset,
@@ -247,13 +274,13 @@ def _metas(stream: Pieces, strict: bool) -> Records:
     files.finish()
 
 
-def _meta_index(stream: Pieces, strict: bool) -> Records:
-    for entry in iter_meta_index(_frames(stream, DataType.META_INDEX, strict), strict=strict):
+def _meta_index(frames: Iterator[Frame], strict: bool) -> Records:
+    for entry in iter_meta_index(frames, strict=strict):
         yield {"record": "meta_index", **jsonable(entry), "meta_type": named(MetaType, entry.meta_type)}
 
 
-def _manifest(stream: Pieces, strict: bool) -> Records:  # noqa: ARG001 (our own file: always strict)
-    reader = ManifestReader()
+def _manifest(stream: Pieces, opening: Opening | None) -> Records:
+    reader = ManifestReader(opening, locked=opening is None)
     told = False
     for piece in _small(stream):
         rows = reader.feed(piece)
@@ -265,21 +292,28 @@ def _manifest(stream: Pieces, strict: bool) -> Records:  # noqa: ARG001 (our own
     root = reader.finish()
     for file in reader.files:
         yield {"record": "file", **{FILE_KEY.get(name, name): value for name, value in jsonable(file).items()}}
-    yield {"record": "root", **jsonable(root)}
+    if opening is None and reader.facts.key_id:
+        yield {"record": "encrypted", "encrypted_with": reader.facts.key_id}
+    else:
+        yield {"record": "root", **jsonable(root)}
 
 
-def _archive_data(stream: Pieces, strict: bool) -> Records:  # noqa: ARG001 (fixed-width, checksummed: one reading)
+def _archive_data(stream: Pieces, opening: Opening | None) -> Records:
     found: DataFile = scan_data_file(b"".join(bytes(piece) for piece in stream))
-    for block in found.blocks:
-        yield {
+    for stored in found.blocks:
+        row = {
             "record": "archive_block",
-            "offset": block.offset,
-            "length": block.size,
-            "stored_bytes": len(block.payload),
-            **jsonable(block.meta),
+            "offset": stored.offset,
+            "length": stored.size,
+            "stored_bytes": len(stored.payload),
         }
+        if opening is None and is_sealed(stored):
+            yield {**row, **jsonable(stored.meta), "encrypted_with": key_id(stored)}
+            continue
+        block = opened(stored, opening)
+        yield {**row, **jsonable(block.meta)}
         for entry in iter_log_entries(block.raw(), base_offset=block.offset + BLOCK_META_SIZE):
-            row: dict[str, Any] = {
+            row = {
                 "record": "log_entry",
                 "block_offset": block.offset,
                 "offset": entry.offset,
@@ -302,11 +336,10 @@ def _archive_data(stream: Pieces, strict: bool) -> Records:  # noqa: ARG001 (fix
         yield {"record": "damage" if damaged else "torn_tail", **jsonable(found.torn)}
 
 
-_LARGE: dict[FileKind, Callable[[Iterator[Buffer], bool], Records]] = {
-    FileKind.MACRO_BLOCK: _macro_blocks,
-    FileKind.MACRO_BLOCK_INDEX: _macro_index,
-    FileKind.META_FILE: _metas,
-    FileKind.META_INDEX_FILE: _meta_index,
-    FileKind.MANIFEST: _manifest,
-    FileKind.ARCHIVE_DATA: _archive_data,
+_FRAMED: dict[FileKind, tuple[DataType, Callable[[Iterator[Frame], bool], Records]]] = {
+    FileKind.MACRO_BLOCK: (DataType.MACRO_DATA, _macro_blocks),
+    FileKind.MACRO_BLOCK_INDEX: (DataType.MACRO_DATA_INDEX, _macro_index),
+    FileKind.META_FILE: (DataType.META, _metas),
+    FileKind.META_INDEX_FILE: (DataType.META_INDEX, _meta_index),
 }
+_LARGE = {*_FRAMED, FileKind.MANIFEST, FileKind.ARCHIVE_DATA}

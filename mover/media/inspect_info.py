@@ -9,7 +9,9 @@ from mover.media import info
 from mover.media.archive_index import INDEX_RECORD_SIZE, parse_archive_key, read_archive_key, scan_index_file
 from mover.media.copy_record import decode_copies
 from mover.media.header import DataType
+from mover.media.inspect_sealed import record_fields
 from mover.media.jsonable import FILE_KEY, jsonable, named
+from mover.media.key_file import decode_key_ring
 from mover.media.layout import FileKind
 from mover.media.opaque import describe_opaque
 from mover.media.piece_info import FileStatus, PieceInfo, PieceStatus, decode_piece_infos, decode_single_piece_info
@@ -115,6 +117,7 @@ WHOLE: dict[FileKind, Callable[[bytes, bool], Whole]] = {
     FileKind.SINGLE_PIECE_INFO: _single_piece,
     FileKind.SET_FILE_INFO: _set_files,
     FileKind.COPY_RECORD: _copied,
-    FileKind.ROUND_RECORD: _one("round_record", RoundRecord.decode),
+    FileKind.ROUND_RECORD: _one("round_record", lambda data: record_fields(RoundRecord.decode(data))),
+    FileKind.KEY_RING: _one("key_ring", lambda data: decode_key_ring(data).as_json()),
     FileKind.STOP_REQUEST: _one("stop_request", lambda data: {"bytes": len(data)}),
 }

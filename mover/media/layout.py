@@ -1,7 +1,7 @@
 """Every path below a destination: the documented tree, built by :class:`Layout` and read back by :func:`parse_path`.
 
 ``<cluster_name>/<cluster_id>/incarnation_1/...``, relative to the root of the destination, POSIX separators. The names
-are OceanBase 3.1.0's; ``mover_manifest``, ``mover_round`` and ``mover_stop`` are mover's own files beside them.
+are OceanBase 3.1.0's; ``mover_manifest``, ``mover_round``, ``mover_stop`` and ``mover_keys`` are mover's own.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ MANIFEST_NAME = "mover_manifest"
 ROUND_RECORD_NAME = "mover_round"
 STOP_REQUEST_NAME = "mover_stop"
 COPY_RECORD_DIR = "mover_copy"
+KEYS_NAME = "mover_keys"
 _MAX_CLUSTER_NAME = 128
 _NUMBER = r"(0|[1-9][0-9]{0,19})"
 
@@ -55,6 +56,7 @@ class FileKind(Enum):
     ROUND_RECORD = "mover_round"
     STOP_REQUEST = "mover_stop"
     COPY_RECORD = "mover_copy"
+    KEY_RING = "mover_keys"
     TEMPORARY = "temporary"
 
 
@@ -77,7 +79,7 @@ class MediaPath:
     inc_set: int | None = None  # I of backup_<I>, macro_block_<I>
     table_id: int | None = None
     partition_id: int | None = None
-    file_id: int | None = None  # archive data and index
+    file_id: int | None = None  # archive data and index; generation of a key ring
     task_id: int | None = None  # meta files; minor_data/<task>
     sub: int | None = None  # macro_block_<I>.<sub>
     retry: int | None = None  # macro_block_index_<I>.<retry>
@@ -150,6 +152,15 @@ class Layout:
     def clog_info(self, server_id: int, ip: str, port: int) -> str:
         """Round start of one server."""
         return f"{self.incarnation_dir}/clog_info/{server_id}_{ip}_{port}"
+
+    @property
+    def keys_dir(self) -> str:
+        """mover's own: where the wrapped keys of the cluster's backups are."""
+        return f"{self.incarnation_dir}/{KEYS_NAME}"
+
+    def key_ring(self, generation: int) -> str:
+        """One generation of the key ring; the highest counts."""
+        return f"{self.keys_dir}/{generation}"
 
     def tenant_dir(self, tenant_id: int) -> str:
         return f"{self.incarnation_dir}/{tenant_id}"
@@ -311,6 +322,7 @@ def _patterns() -> Iterator[tuple[FileKind, re.Pattern[str]]]:
     yield rule(FileKind.SET_FILE_INFO, rf"(?P<tenant_id>{_N})/(?:data/)?tenant_{copies}_set_file_info")
     yield rule(FileKind.SET_FILE_INFO, rf"(?P<tenant_id>{_N})/data/{_SET}/single_backup_set_info")
     yield rule(FileKind.COPY_RECORD, rf"{COPY_RECORD_DIR}/[0-9a-f]+\.[0-9]+")
+    yield rule(FileKind.KEY_RING, rf"{KEYS_NAME}/(?P<file_id>{_N})")
     yield rule(FileKind.CLOG_INFO, rf"clog_info/(?P<server_id>{_N})_(?P<ip>[0-9A-Za-z.:]+)_(?P<port>{_N})")
     yield rule(FileKind.TENANT_CLOG_BACKUP_INFO, rf"(?P<tenant_id>{_N})/clog/tenant_clog_backup_info")
     for kind in (FileKind.MOUNT_FILE, FileKind.ROUND_RECORD, FileKind.STOP_REQUEST):

@@ -15,6 +15,7 @@ from mover.kernel import encode_vi64
 from mover.media.frames import INDEX_BUFFER, Frame, FrameWriter, frame
 from mover.media.header import DataType
 from mover.media.pg import PGKey
+from mover.media.sealed import Sealing
 from mover.media.serial import I32, I64, PG, U64, Buffer, Reader, Unis, unis_prefix, varint_size, vstr, vstr_size
 
 MAX_BLOCKS_PER_FILE = 512
@@ -240,12 +241,12 @@ def group_key(pg: PGKey, *, kind: int, tablet_id: int = 0, snapshot_version: int
 
 
 class MacroIndexWriter:
-    """Makes the bytes of a ``macro_block_index`` file, group by group."""
+    """Makes the bytes of a ``macro_block_index`` file, group by group, encrypted with ``sealing``."""
 
     __slots__ = ("_expected", "_frames", "_next")
 
-    def __init__(self) -> None:
-        self._frames = FrameWriter(DataType.MACRO_DATA_INDEX, INDEX_BUFFER)
+    def __init__(self, sealing: Sealing | None = None) -> None:
+        self._frames = FrameWriter(DataType.MACRO_DATA_INDEX, INDEX_BUFFER, sealing=sealing)
         self._expected = 0
         self._next = 0
 

@@ -4,10 +4,14 @@ Frames, in this order: one with the facts of the set; any number with the block 
 index entries; any number with the file table; one with the counts and the root digest; the end mark. The root digest is
 XXH3-128 over all block digests, then all file digests. The manifest holds no locations: the index says where bytes are,
 the manifest what they must be, and restore joins the two by position.
+
+Of an encrypted set block table and root are encrypted, and the root is bound to every byte before it. Facts and file
+table are not: they say which key is needed, and files can be checked without it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,11 +19,12 @@ from typing import Any, NamedTuple
 
 from mover.errors import FormatError, IntegrityError
 from mover.kernel import Xxh3_128
-from mover.media.frames import DATA_BUFFER, Frame, FrameReader, FrameWriter
+from mover.media.frames import DATA_BUFFER, Frame, FrameReader, FrameWriter, end_mark, sealed_frame
 from mover.media.header import DataType
 from mover.media.layout import is_safe_relative
 from mover.media.meta import JSON
 from mover.media.pg import PGKey
+from mover.media.sealed import Opening, Sealing
 from mover.media.serial import BYTES, I32, I64, PG, TEXT, Buffer, Kind, Reader, Unis, array
 
 MANIFEST_VERSION = 1
@@ -92,8 +97,14 @@ class SetFacts:
 
     @property
     def readable_by_oceanbase(self) -> bool:
-        """True when the container bytes are what 3.1.0 writes: nothing is compressed."""
-        return self.compression == "none"
+        """True when the container bytes are what 3.1.0 writes: nothing is compressed or encrypted."""
+        return self.compression == "none" and not self.key_id
+
+    @property
+    def key_id(self) -> str:
+        """The data key the set is encrypted with, 16 hexadecimal digits; "" for none."""
+        encryption = self.extra.get("encryption")
+        return str(encryption.get("key_id", "")) if isinstance(encryption, dict) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,18 +173,21 @@ class ManifestWriter:
 
     Args:
         facts: of the set.
+        sealing: encrypts block table and root.
 
     Bytes are taken away with :meth:`take` whenever the caller likes; memory stays within one frame and the file rows.
     """
 
-    __slots__ = ("_blocks", "_bytes", "_count", "_digest", "_files", "_frames", "_out", "root")
+    __slots__ = ("_blocks", "_bytes", "_count", "_digest", "_files", "_frames", "_hash", "_out", "_sealing", "root")
 
-    def __init__(self, facts: SetFacts) -> None:
+    def __init__(self, facts: SetFacts, sealing: Sealing | None = None) -> None:
         first = FrameWriter(DataType.MANIFEST_FACTS, DATA_BUFFER)
         first.add(_FACTS.encode(facts))
         first.flush()
         self._out = [first.take()]
-        self._frames = FrameWriter(DataType.MANIFEST_BLOCKS, DATA_BUFFER)
+        self._sealing = sealing
+        self._hash = hashlib.sha256()  # of everything that was taken
+        self._frames = FrameWriter(DataType.MANIFEST_BLOCKS, DATA_BUFFER, sealing=sealing, start=first.offset)
         self._digest = Xxh3_128()
         self._count = 0
         self._bytes = 0
@@ -205,6 +219,7 @@ class ManifestWriter:
         """Bytes finished since the last take."""
         done = b"".join((*self._out, self._frames.take()))
         self._out.clear()
+        self._hash.update(done)
         return done
 
     def finish(self) -> bytes:
@@ -225,10 +240,18 @@ class ManifestWriter:
         for row in files:
             self._digest.update(row.digest)
         out.append(table.take())
+        self._hash.update(out[-1])
         self.root = ManifestRoot(self._count, len(files), self._bytes, self._digest.digest())
-        last = FrameWriter(DataType.MANIFEST_ROOT, DATA_BUFFER)
-        last.add(_ROOT.pack(self._count, len(files), self._bytes, self.root.digest))
-        out.append(last.finish())
+        record = _ROOT.pack(self._count, len(files), self._bytes, self.root.digest)
+        if self._sealing is None:
+            last = FrameWriter(DataType.MANIFEST_ROOT, DATA_BUFFER)
+            last.add(record)
+            out.append(last.finish())
+        else:
+            where = self._frames.offset + table.offset
+            before = self._hash.digest()
+            out.append(sealed_frame(DataType.MANIFEST_ROOT, record, self._sealing, offset=where, extra=before))
+            out.append(end_mark())
         return b"".join(out)
 
 
@@ -238,12 +261,18 @@ class ManifestReader:
     ``feed`` returns the rows of the block table as they come; ``facts`` is there as soon as the first frame is,
     ``files`` and ``root`` once ``finish`` returned. Nothing that was handed out is trustworthy before ``finish``, which
     checks the counts and the root digest.
+
+    Args:
+        opening: decrypts what is encrypted; without it ``feed`` raises EncryptionKeyError there.
+        locked: do without what is encrypted: no block rows, no root, and the digest is not checked.
     """
 
-    __slots__ = ("_blocks", "_bytes", "_digest", "_facts", "_files", "_frames", "_stage", "root")
+    __slots__ = ("_blocks", "_bytes", "_digest", "_facts", "_files", "_frames", "_hash", "_locked", "_stage", "root")
 
-    def __init__(self) -> None:
-        self._frames = FrameReader()
+    def __init__(self, opening: Opening | None = None, *, locked: bool = False) -> None:
+        self._frames = FrameReader(opening=opening)
+        self._hash = hashlib.sha256()
+        self._locked = locked
         self._digest = Xxh3_128()
         self._stage = DataType.MANIFEST_FACTS
         self._facts: SetFacts | None = None
@@ -294,7 +323,15 @@ class ManifestReader:
         if self.root is not None:
             raise FormatError(f"bad manifest at offset {source.offset}: a record behind the root", offset=source.offset)
         self._stage = DataType(kind)
-        payload = source.data()
+        self._require_sealed(source)
+        if self._locked and source.header.sealed:
+            if kind == DataType.MANIFEST_ROOT:
+                self.root = ManifestRoot(0, len(self._files), 0, bytes(DIGEST_SIZE))
+            return []
+        payload = source.data(self._hash.digest() if kind == DataType.MANIFEST_ROOT else b"")
+        self._hash.update(source.header.pack())
+        self._hash.update(source.payload)
+        self._hash.update(bytes(source.header.align_length))
         if kind == DataType.MANIFEST_FACTS:
             self._facts = _FACTS.decode(payload, base_offset=source.payload_offset)
             if self._facts.version != MANIFEST_VERSION:
@@ -314,6 +351,16 @@ class ManifestReader:
         else:
             self._check_root(payload, source.payload_offset)
         return []
+
+    def _require_sealed(self, source: Frame) -> None:
+        """Block table and root are encrypted when the facts say so, and only then; nothing else is."""
+        secret = source.header.data_type in (DataType.MANIFEST_BLOCKS, DataType.MANIFEST_ROOT)
+        wanted = secret and self._facts is not None and bool(self._facts.key_id)
+        if source.header.sealed != wanted:
+            raise FormatError(
+                f"bad manifest at offset {source.offset}: expected {'an encrypted' if wanted else 'a plain'} frame",
+                offset=source.offset,
+            )
 
     def _block_rows(self, payload: bytes, offset: int) -> list[ManifestBlock]:
         if len(payload) % BLOCK_ROW_SIZE:
@@ -356,9 +403,12 @@ class Manifest:
     root: ManifestRoot
 
 
-def read_manifest(data: Buffer | Iterable[Buffer]) -> Manifest:
-    """Decode and check a manifest, given whole or in pieces. Raises FormatError, IntegrityError."""
-    reader = ManifestReader()
+def read_manifest(data: Buffer | Iterable[Buffer], opening: Opening | None = None, *, locked: bool = False) -> Manifest:
+    """Decode and check a manifest, given whole or in pieces; ``locked`` as :class:`ManifestReader`.
+
+    Raises FormatError, IntegrityError, EncryptionKeyError.
+    """
+    reader = ManifestReader(opening, locked=locked)
     pieces: Iterator[Buffer] = iter([data]) if isinstance(data, bytes | bytearray | memoryview) else iter(data)
     blocks = [row for piece in pieces for row in reader.feed(piece)]
     root = reader.finish()

@@ -18,6 +18,7 @@ from mover.kernel import ob_crc64
 from mover.media.frames import DATA_BUFFER, INDEX_BUFFER, Frame, FrameWriter
 from mover.media.header import HEADER_SIZE, DataType, header_checksum
 from mover.media.pg import PGKey
+from mover.media.sealed import Sealing
 from mover.media.serial import BYTES, I64, TEXT, U16, U64, Buffer, Kind, Reader, Unis, array, vstr, vstr_size
 
 META_HEADER_SIZE = 24
@@ -115,15 +116,17 @@ class MetaWriter:
     Args:
         pg: whose records these are.
         task_id: the number in the file names.
+        sealing: encrypts (meta file, index file).
     """
 
     __slots__ = ("_index", "_meta", "pg", "task_id")
 
-    def __init__(self, pg: PGKey, task_id: int) -> None:
+    def __init__(self, pg: PGKey, task_id: int, sealing: tuple[Sealing, Sealing] | None = None) -> None:
         self.pg = pg
         self.task_id = task_id
-        self._meta = FrameWriter(DataType.META, DATA_BUFFER)
-        self._index = FrameWriter(DataType.META_INDEX, INDEX_BUFFER)
+        meta, index = sealing or (None, None)
+        self._meta = FrameWriter(DataType.META, DATA_BUFFER, sealing=meta)
+        self._index = FrameWriter(DataType.META_INDEX, INDEX_BUFFER, sealing=index)
 
     def add(self, meta_type: int, body: Buffer) -> MetaIndex:
         """Append one record. Raises ValueError when it does not fit a 4 MiB frame."""

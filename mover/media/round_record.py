@@ -49,10 +49,14 @@ class RoundRecord:
     input_bytes: int = 0
     output_bytes: int = 0
     gap: LogGap | None = None
+    keys: tuple[str, ...] = ()  # ids of the data keys that log of it is encrypted with; written when there are any
 
     def encode(self) -> bytes:
         """The whole file."""
-        payload = canonical_json(dataclasses.asdict(self)).encode()
+        value = dataclasses.asdict(self)
+        if not self.keys:
+            del value["keys"]
+        payload = canonical_json(value).encode()
         header = CommonHeader(DataType.ROUND_RECORD, len(payload), len(payload), ob_crc64(payload))
         return header.pack() + payload
 
@@ -77,7 +81,10 @@ class RoundRecord:
     def _from_json(cls, value: Any) -> RoundRecord:
         if not isinstance(value, dict):
             raise FormatError("bad round record: expected an object", offset=HEADER_SIZE)
-        names = {field.name for field in dataclasses.fields(cls)}
+        names = {field.name for field in dataclasses.fields(cls)} - {"keys"}
+        keys = value.pop("keys", [])
+        if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+            raise FormatError("bad round record: expected keys as a list of texts", offset=HEADER_SIZE)
         if value.keys() != names:
             raise FormatError(f"bad round record: expected the members {sorted(names)}", offset=HEADER_SIZE)
         gap = value.pop("gap")
@@ -88,4 +95,4 @@ class RoundRecord:
             wanted = str if name in {"holder", "reason"} else int
             if type(found) is not wanted:
                 raise FormatError(f"bad round record: {name} is not {wanted.__name__}", offset=HEADER_SIZE)
-        return cls(**value, gap=None if gap is None else LogGap(**gap))
+        return cls(**value, gap=None if gap is None else LogGap(**gap), keys=tuple(keys))

@@ -11,12 +11,17 @@ from typing import Any
 import aiofiles
 
 from mover.config import Settings
-from mover.errors import FormatError, IntegrityError, TargetNotFound
+from mover.encryption.cipher import NO_KEYS, Keys
+from mover.encryption.given import key_sources
+from mover.encryption.sources import KeySource
+from mover.errors import EncryptionKeyError, FormatError, IntegrityError, TargetNotFound
 from mover.media.inspect import describe
 from mover.media.inspect import records as decode_records
-from mover.media.layout import FileKind, parse_path
+from mover.media.layout import SYS_TENANT_ID, FileKind, Layout, parse_path
 from mover.recovery.foreign_tree import scan_tree, summarize
+from mover.repository.keys import load_keys
 from mover.repository.pieces import PIECE, pieces
+from mover.repository.tree import Repository
 from mover.target.base import ObjectInfo, Target
 from mover.target.url import open_target
 
@@ -31,18 +36,46 @@ async def inspect_path(settings: Settings, path: str, *, records: bool) -> Async
         path: a local path, a destination URL, or a path below ``settings.dest``.
 
     A damaged file yields what it has and then an ``error``; nothing is raised for it. Raises TargetNotFound when there
-    is nothing at ``path``.
+    is nothing at ``path``, EncryptionKeyError when the key that the settings give is another one.
     """
+    keys = _Keys(key_sources(settings))
     target, below = await _open(settings, path)
     if target is None:
-        async for entry in _local(Path(path), records):
+        async for entry in _local(Path(path), records, keys):
             yield entry
         return
     try:
-        async for entry in _remote(target, below, records):
+        async for entry in _remote(target, below, records, keys):
             yield entry
     finally:
         await target.aclose()
+
+
+class _Keys:
+    """The keys of each tree that files are in, as far as ``sources`` open them."""
+
+    def __init__(self, sources: tuple[KeySource, ...]) -> None:
+        self._sources = sources
+        self._found: dict[str, Keys] = {}
+
+    async def of(self, path: str, target: Target | None = None) -> Keys:
+        """For a file of ``target``, or of this machine."""
+        parsed = parse_path(path) if self._sources else None
+        if parsed is None or parsed.cluster_name is None or parsed.cluster_id is None:
+            return NO_KEYS
+        layout = Layout(parsed.cluster_name, parsed.cluster_id)
+        tree = f"{parsed.root}{layout.incarnation_dir}"
+        if tree not in self._found:
+            place = target or await open_target(Path(parsed.root or "/").as_uri(), create=False)
+            try:
+                self._found[tree] = await load_keys(Repository(place, layout, SYS_TENANT_ID), self._sources)
+            finally:
+                if target is None:
+                    await place.aclose()
+        found = self._found[tree]
+        if found.refusal is not None and not isinstance(found.refusal, EncryptionKeyError):
+            raise found.refusal
+        return found
 
 
 async def inspect_tree(settings: Settings, path: str) -> dict[str, Any]:
@@ -91,7 +124,7 @@ def _nothing(where: str) -> TargetNotFound:
     return TargetNotFound(f"{where}: nothing there", hint="name a file of a backup tree, or a directory")
 
 
-async def _local(path: Path, records: bool) -> AsyncIterator[dict[str, Any]]:
+async def _local(path: Path, records: bool, keys: _Keys) -> AsyncIterator[dict[str, Any]]:
     for found in _files(path):
         name = str(found.absolute())
         if _is_temporary(name):
@@ -101,7 +134,7 @@ async def _local(path: Path, records: bool) -> AsyncIterator[dict[str, Any]]:
                 content = iter([await file.read()])
         else:
             content = _local_pieces(found)
-        async for entry in _decode(name, content, records):
+        async for entry in _decode(name, content, records, await keys.of(name)):
             yield entry
 
 
@@ -112,13 +145,14 @@ def _local_pieces(path: Path) -> Iterator[bytes]:
             yield piece
 
 
-async def _remote(target: Target, below: str, records: bool) -> AsyncIterator[dict[str, Any]]:
+async def _remote(target: Target, below: str, records: bool, keys: _Keys) -> AsyncIterator[dict[str, Any]]:
     single = await target.stat(below) if below else None
     files = [single] if single else [info async for info in target.list(below + "/" if below else "")]
     loop = asyncio.get_running_loop()
     for info in files:
         if not _is_temporary(info.path):
-            async for entry in _decode(info.path, pieces(target, info.path, info.size, loop), records):
+            found = await keys.of(info.path, target)
+            async for entry in _decode(info.path, pieces(target, info.path, info.size, loop), records, found):
                 yield entry
     if not files:
         raise _nothing(f"{target.url}/{below}")
@@ -129,16 +163,16 @@ def _is_temporary(path: str) -> bool:
     return parsed is not None and parsed.kind is FileKind.TEMPORARY
 
 
-async def _decode(path: str, content: Iterator[bytes], records: bool) -> AsyncIterator[dict[str, Any]]:
+async def _decode(path: str, content: Iterator[bytes], records: bool, keys: Keys) -> AsyncIterator[dict[str, Any]]:
     """In batches through a thread: decoding a gigabyte must not stop the event loop."""
     if not records:
         try:
-            yield await asyncio.to_thread(describe, path, content)
+            yield await asyncio.to_thread(describe, path, content, keys=keys)
         except FormatError as exc:
             yield {"path": path, "kind": "unknown", "ok": False, "error": exc.as_json()}
         return
     try:
-        rows = await asyncio.to_thread(decode_records, path, content)
+        rows = await asyncio.to_thread(decode_records, path, content, keys=keys)
         while batch := await asyncio.to_thread(_take, rows):
             for row in batch:
                 if isinstance(row, IntegrityError):

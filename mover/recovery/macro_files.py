@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mover.errors import FormatError, IntegrityError
 from mover.kernel import (
@@ -18,8 +18,10 @@ from mover.kernel import (
 )
 from mover.media.frames import FRAME_ALIGN, FrameReader, padding, read_frame
 from mover.media.header import DataType
+from mover.media.layout import FileKind, parse_path
 from mover.media.macro import MACRO_SUFFIX, PREFIX_OPEN, BlockMeta, macro_prefix, parse_macro
 from mover.media.manifest import ManifestFile
+from mover.media.sealed import Opening
 from mover.recovery.ranges import Range, RangePlan, plan_ranges
 from mover.repository.placement import Placement
 from mover.repository.sets import LoadedSet, check_digest
@@ -37,6 +39,7 @@ class MacroFile:
     path: str
     row: ManifestFile
     expected: dict[int, Placement]  # by frame offset
+    opening: Opening | None = None  # what decrypts it; None when it is not encrypted
 
     def plan(self, limit: int, *, everything: bool = False) -> RangePlan:
         """What to read of it, in ranges of at most ``limit`` bytes; see :func:`plan_ranges`.
@@ -76,6 +79,7 @@ class MacroCheck:
     """
 
     def __init__(self, file: MacroFile, *, whole: bool) -> None:
+        self._open = None if file.opening is None or not file.opening.keys else file.opening
         self._file = file
         self._whole = whole
         self._digest = Xxh3_128()
@@ -86,7 +90,7 @@ class MacroCheck:
         """Verify the frames of a range, and give their blocks to ``write``; how many there are.
 
         Args:
-            data: the bytes of the range.
+            data: the bytes of the range; of an encrypted file writable, and decrypted where they are.
             slabs: writable, page aligned, at least one slab of the kernel.
             write: given the block index, and the block with zeros up to a whole page, in page-aligned memory that is
                 used again when it returns.
@@ -94,6 +98,8 @@ class MacroCheck:
         batch = len(slabs) // UNPACK_SLAB
         for first in range(0, len(part.frames), batch):
             frames = part.frames[first : first + batch]
+            if self._open is not None:
+                frames = tuple(self._decrypted(frame, part.start, data) for frame in frames)
             verdicts = unpack_frames(
                 data,
                 [_expected(frame, part.start) for frame in frames],
@@ -112,6 +118,16 @@ class MacroCheck:
                     write(frame.identity.block_index, slabs[start : start + used + padding(used)])
         return len(part.frames)
 
+    def _decrypted(self, frame: Placement, base: int, data: memoryview) -> Placement:
+        """The frame as it is in ``data`` after it was decrypted there."""
+        assert self._open is not None
+        at = frame.offset - base
+        try:
+            length = self._open.in_place(data[at : at + frame.length], frame.offset)
+        except IntegrityError as exc:
+            raise name_file(exc, self._file.path) from None
+        return replace(frame, length=length)
+
     def in_order(self, part: Range, data: memoryview) -> None:
         """Take a range into the digest of the file, and verify what the index does not name as frames.
 
@@ -124,9 +140,11 @@ class MacroCheck:
                 self._close_gap(part.start)
                 return
             if self._gap is None:
-                self._gap = FrameReader(DataType.MACRO_DATA, base_offset=part.start)
+                self._gap = FrameReader(DataType.MACRO_DATA, base_offset=part.start, opening=self._file.opening)
             for start in range(0, len(data), _GAP_PIECE):
                 for frame in self._gap.feed(data[start : start + _GAP_PIECE]):
+                    if frame.header.sealed and self._open is None:
+                        continue  # without its key
                     parse_macro(frame.data(), offset=frame.payload_offset).block_meta()
         except IntegrityError as exc:
             raise name_file(exc, self._file.path) from None
@@ -192,6 +210,14 @@ def plan_macro_files(repository: Repository, loaded: LoadedSet) -> list[MacroFil
     layout, facts = repository.layout, loaded.facts
     rows = {file.path: file for file in loaded.files}
     files: dict[str, MacroFile] = {}
+    if facts.key_id and not repository.keys:
+        # Without the key nobody knows what is where: the files of the set, as bytes.
+        for file_row in loaded.files:
+            path = layout.absolute(file_row.path)
+            parsed = parse_path(path)
+            if parsed is not None and parsed.kind is FileKind.MACRO_BLOCK:
+                files[path] = MacroFile(path, file_row, {}, Opening.of(path, repository.keys))
+        return list(files.values())
     for placement in loaded.placements:
         path = layout.macro_block(
             facts.tenant_id, facts.full_backup_set_id, facts.pg, placement.backup_set_id, placement.sub_task_id
@@ -201,7 +227,8 @@ def plan_macro_files(repository: Repository, loaded: LoadedSet) -> list[MacroFil
             row = rows.get(layout.relative(path))
             if row is None:
                 raise IntegrityError(f"{path}: the index points into it, but the manifest lacks it", path=path)
-            file = files[path] = MacroFile(path, row, {})
+            opening = Opening.of(path, repository.keys) if loaded.facts.key_id else None
+            file = files[path] = MacroFile(path, row, {}, opening)
         if placement.offset in file.expected:
             raise IntegrityError(f"{path}: two blocks at offset {placement.offset}", path=path, offset=placement.offset)
         file.expected[placement.offset] = placement

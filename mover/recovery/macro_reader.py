@@ -164,7 +164,9 @@ class _Reading:
             read = len(data)
         finally:
             reader._slots.release(read)
-        # Blocks do not wait for a range that is late, digests do.
+        # Blocks do not wait for a range that is late, digests do; but decrypting changes what the digest is of.
+        if self._plan.whole and self._file.opening is not None:
+            await asyncio.shield(mine)
         early = self._plan.whole and mine.done()
         if early:
             await self._in_order(part, data, done)

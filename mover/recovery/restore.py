@@ -24,11 +24,14 @@ from mover.media.frames import iter_frames
 from mover.media.header import DataType
 from mover.media.manifest import SetFacts
 from mover.media.meta import ExtentAssembler, MetaType, iter_meta_records
+from mover.media.pg import PGKey
+from mover.media.sealed import Opening
 from mover.recovery.first_error import each
 from mover.recovery.macro_files import MacroFile, plan_macro_files
 from mover.recovery.macro_reader import MacroReader
 from mover.recovery.plan import RestorePoint, choose
 from mover.recovery.windows import load_spans
+from mover.repository.archive_state import load_record
 from mover.repository.log_file import LogRun
 from mover.repository.rounds import RoundReader
 from mover.repository.sets import LoadedSet, load_infos, load_set, read_checked
@@ -117,6 +120,7 @@ async def restore(
         PreconditionError: the moment lies in no recoverable window (the hint lists them), or the target is not empty.
         IntegrityError: a byte at the destination is not what it must be; the message names the file.
         LogGapError: log is missing.
+        EncryptionKeyError: set or log is encrypted with a key that is not at hand; nothing was written.
         Cancelled: ``stop`` was set; the target is empty again.
     """
     until = request.until_scn
@@ -132,6 +136,7 @@ async def restore(
     point = choose(repository.tenant_id, sets, rounds, set_id=request.set_id, until_scn=until)
     info = next(i for i in await load_infos(repository) if i.inc_backup_set_id == point.set.set_id)
     loaded = await load_set(repository, info)
+    await _require_log_keys(repository, point, loaded.facts.pg)
     log_bytes = _log_bytes(point)
     files = plan_macro_files(repository, loaded)
     lanes = request.workers * _LANES_PER_WORKER
@@ -174,6 +179,20 @@ async def restore(
     await asyncio.gather(stopping, return_exceptions=True)
     seconds = asyncio.get_running_loop().time() - began
     return RestoreReport(**{**_fields(report), "log_end_scn": end_scn, "seconds": seconds})
+
+
+async def _require_log_keys(repository: Repository, point: RestorePoint, pg: PGKey) -> None:
+    """Before anything is written: every data key that log of the round needs is at hand, else EncryptionKeyError."""
+    record = await load_record(repository, point.round.round_id)
+    for key_id in record.keys if record is not None else ():
+        repository.keys.get(bytes.fromhex(key_id))
+    if record is None:
+        # Then the log itself says which key it needs.
+        reader = RoundReader(repository, point.round.round_id, pg)
+        files = [number for number, _ in await reader.data_files()]
+        first = await reader.find(point.set.start_lsn, files)
+        for file_id in files[first:]:
+            await reader.first_lsn(file_id)
 
 
 def _fields(report: RestoreReport) -> dict[str, Any]:
@@ -341,7 +360,8 @@ class _Restore:
         path = self._meta_path(self._loaded.facts)
         data = await read_checked(self._repository, self._loaded.files, path)
         try:
-            files = read_meta_files(data)
+            opening = Opening.of(path, self._repository.keys) if self._loaded.facts.key_id else None
+            files = read_meta_files(data, opening)
         except IntegrityError as exc:
             raise name_file(exc, path) from None
         # block_file last: its superblocks are what makes an engine look at the rest.
@@ -349,10 +369,10 @@ class _Restore:
             await settled(None, self._builder.write_file, file)
 
 
-def read_meta_files(data: bytes) -> tuple[StoreFile, ...]:
-    """The store files in a meta file. Raises FormatError."""
+def read_meta_files(data: bytes, opening: Opening | None = None) -> tuple[StoreFile, ...]:
+    """The store files in a meta file, decrypted by ``opening``. Raises FormatError."""
     assembler = ExtentAssembler()
-    for record in iter_meta_records(iter_frames(data, data_type=DataType.META)):
+    for record in iter_meta_records(iter_frames(data, data_type=DataType.META, opening=opening)):
         if record.meta_type in (MetaType.SUPERBLOCKS, MetaType.STORE_FILE):
             assembler.add(record)
     return tuple(StoreFile(file.path, file.size, file.extents) for file in assembler.finish())

@@ -11,11 +11,22 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mover.errors import Cancelled, IntegrityError, LogGapError, MoverError, PreconditionError, TargetNotFound
+from mover.encryption.cipher import NO_KEYS, Keys
+from mover.encryption.sources import KeySource
+from mover.errors import (
+    Cancelled,
+    EncryptionKeyError,
+    IntegrityError,
+    LogGapError,
+    MoverError,
+    PreconditionError,
+    TargetNotFound,
+)
 from mover.events import Emit, Phase, Progress, ignore
+from mover.media.backup_info import BackupInfo
 from mover.media.inspect import describe
 from mover.media.layout import FileKind, Layout, MediaPath, parse_path
 from mover.media.pg import PGKey
@@ -23,14 +34,16 @@ from mover.recovery.findings import Damage
 from mover.recovery.first_error import each
 from mover.recovery.foreign import ForeignCheck
 from mover.recovery.foreign_tree import BackupTree, scan_tree
+from mover.recovery.locked_log import check_locked_log
 from mover.recovery.macro_files import MacroFile, plan_macro_files
 from mover.recovery.macro_reader import MacroReader
 from mover.recovery.plan import Recoverable
 from mover.recovery.presence import missing_of_rounds, missing_of_sets
 from mover.repository.archive_state import load_record, load_rounds
+from mover.repository.keys import load_keys
 from mover.repository.pieces import pieces
 from mover.repository.rounds import RoundReader
-from mover.repository.sets import LoadedSet, complete, load_infos, load_set, read_checked
+from mover.repository.sets import LoadedSet, complete, load_infos, load_locked_set, load_set, read_checked
 from mover.repository.tree import Repository
 from mover.target.base import ObjectInfo
 from mover.target.slots import most_of
@@ -49,6 +62,7 @@ class ValidateRequest:
         sample: share of the macro files to read, percent; everything else is always read.
         memory: ceiling of the buffers that macroblocks are read into, bytes.
         concurrency: requests under way; None for as many as pay. workers: threads that verify and decompress.
+        key_sources: what opens the keys of encrypted sets and log; without any those are checked as far as that goes.
     """
 
     set_id: int | None = None
@@ -58,6 +72,7 @@ class ValidateRequest:
     memory: int = 256 << 20
     concurrency: int | None = None
     workers: int = 2
+    key_sources: tuple[KeySource, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +103,8 @@ class ValidateReport:
     violations: list[Violation] = field(default_factory=list)
     notes: list[Violation] = field(default_factory=list)  # worth knowing, no damage; trees of OceanBase's own only
     recoverable: list[Recoverable] = field(default_factory=list)  # what still can be restored of such trees
+    not_decrypted: list[str] = field(default_factory=list)
+    """Sets and rounds that were checked without their key: digests, checksums and structure, but no content."""
 
     @property
     def ok(self) -> bool:
@@ -100,6 +117,7 @@ class ValidateReport:
             "checked_bytes": self.checked_bytes,
             "sets": self.checked_sets,
             "rounds": self.checked_rounds,
+            "not_decrypted": self.not_decrypted,
             "violations": [violation.as_json() for violation in self.violations],
             "notes": [note.as_json() for note in self.notes],
             "windows": [window.as_json() for found in self.recoverable for window in found.windows],
@@ -116,6 +134,7 @@ async def validate(
 
     Raises:
         PreconditionError: there is no backup at all, or the named set is not a complete one.
+        EncryptionKeyError: a key was given, and what is encrypted needs another one.
         Cancelled: ``stop`` was set.
     """
     report = ValidateReport()
@@ -146,6 +165,7 @@ class _Validation:
         self._checked: set[str] = set()
         self._total = 0  # bytes of all files
         self._tree: BackupTree | None = None
+        self._keys: dict[tuple[str | None, int | None], Keys] = {}  # by cluster name and id
         self._movers: set[int | None] = set()  # tenants whose tree mover wrote: there a missing manifest is damage
 
     async def run(self) -> None:
@@ -165,6 +185,10 @@ class _Validation:
                 continue
             layout = Layout(cluster_name, cluster_id)
             repository = Repository(self._home.target, layout, tenant_id)
+            keys = self._keys.get((cluster_name, cluster_id))
+            if keys is None:
+                keys = self._keys[cluster_name, cluster_id] = await load_keys(repository, self._request.key_sources)
+            repository = replace(repository, keys=keys)
             if everything or self._request.set_id is not None:
                 await self._sets(repository)
             if everything or self._request.archive:
@@ -198,7 +222,7 @@ class _Validation:
             self._report.checked_sets.append(info.inc_backup_set_id)
             path = repository.layout.manifest(repository.tenant_id, info.full_backup_set_id, info.inc_backup_set_id)
             self._emit(Phase("validate", "set", str(info.inc_backup_set_id)))
-            loaded = await self._guard(path, load_set(repository, info))
+            loaded = await self._guard(path, self._load(repository, info))
             if loaded is not None:
                 self._count(path)
                 await self._small_files(repository, loaded)
@@ -209,6 +233,19 @@ class _Validation:
             self._home.target, memory=request.memory, concurrency=request.concurrency, lanes=request.workers
         ) as reader:
             await self._each(chosen, lambda check: self._macro_file(reader, check))
+
+    async def _load(self, repository: Repository, info: BackupInfo) -> LoadedSet:
+        try:
+            return await load_set(repository, info)
+        except EncryptionKeyError as exc:
+            self._without_key(repository, f"set {info.inc_backup_set_id}", exc)
+            return await load_locked_set(repository, info)
+
+    def _without_key(self, repository: Repository, what: str, exc: EncryptionKeyError) -> None:
+        """Note that something is checked without its key, unless a key was given and does not fit."""
+        if repository.keys or repository.keys.refusal is not None:
+            raise exc
+        self._report.not_decrypted.append(f"{what}, encrypted with data key {exc.where.get('key_id', '')}")
 
     async def _small_files(self, repository: Repository, loaded: LoadedSet) -> None:
         """Everything of the set but its macro files: digest, then a strict decode."""
@@ -303,7 +340,11 @@ class _Validation:
                 if table_id is not None and partition_id is not None:
                     reader = RoundReader(repository, info.round_id, PGKey(table_id, partition_id))
                     await self._guard(prefix, reader.check_files())
-                    await self._guard(prefix, self._log(reader, record.start_lsn, record.checkpoint_lsn))
+                    try:
+                        await self._guard(prefix, self._log(reader, record.start_lsn, record.checkpoint_lsn))
+                    except EncryptionKeyError as exc:
+                        self._without_key(repository, f"round {info.round_id}", exc)
+                        await self._guard(prefix, self._locked_log(reader, record.checkpoint_scn))
 
     async def _log(self, reader: RoundReader, start_lsn: int, checkpoint_lsn: int) -> None:
         """Every byte the checkpoint covers, in order, with its chain; what lies behind is decoded with the rest."""
@@ -316,6 +357,10 @@ class _Validation:
         finally:
             for path in reader.verified:
                 self._count(path)
+
+    async def _locked_log(self, reader: RoundReader, checkpoint_scn: int) -> None:
+        for path in await check_locked_log(reader, checkpoint_scn):
+            self._count(path)
 
     # --- everything else --------------------------------------------------------------------------------------------
 
@@ -336,7 +381,8 @@ class _Validation:
         movers = parsed is not None and (
             parsed.tenant_id in self._movers if parsed.tenant_id is not None else bool(self._movers)
         )
-        found = await self._guard(path, asyncio.to_thread(describe, path, data, strict=movers))
+        keys = self._keys.get((parsed.cluster_name, parsed.cluster_id), NO_KEYS) if parsed is not None else NO_KEYS
+        found = await self._guard(path, asyncio.to_thread(describe, path, data, strict=movers, keys=keys))
         self._count(path)
         if found is not None and not found["ok"]:
             error = found.get("error") or {"message": "damaged blocks", "kind": "FormatError"}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mover.encryption.cipher import Keys
 from mover.errors import IntegrityError
 from mover.kernel import palf_unframe, palf_walk
 from mover.media.archive import ArchiveBlock, TornTail, scan_data_file
 from mover.media.log_entry import Kickoff
 from mover.media.pg import PGKey
+from mover.media.sealed import Opening
+from mover.media.sealed_log import is_sealed, key_id, opened
 from mover.store.base import LogCursor
 from mover.target.base import Buffer
 
@@ -45,6 +48,7 @@ class DataFileSummary:
     input_bytes: int
     output_bytes: int
     torn: TornTail | None
+    key_id: str = ""  # of the data key its log is encrypted with
 
     @property
     def usable(self) -> bool:
@@ -62,8 +66,11 @@ def check_run(run: LogRun, expected: LogCursor, path: str) -> None:
         )
 
 
-def summarize(file_id: int, path: str, data: Buffer, accum: int | None, pg: PGKey) -> DataFileSummary:
-    """Verify a data file: blocks, entries, running checksum, PALF groups. Raises IntegrityError for damage."""
+def summarize(file_id: int, path: str, data: Buffer, accum: int | None, pg: PGKey, keys: Keys) -> DataFileSummary:
+    """Verify a data file: blocks, entries, running checksum, PALF groups.
+
+    Raises IntegrityError for damage, EncryptionKeyError when it is encrypted with a key that is not at hand.
+    """
     scanned = scan_data_file(data)
     if scanned.torn is not None and scanned.torn.followed_by is not None:
         raise IntegrityError(
@@ -72,7 +79,12 @@ def summarize(file_id: int, path: str, data: Buffer, accum: int | None, pg: PGKe
     kickoff: Kickoff | None = None
     runs: list[LogRun] = []
     first_id = last_id = min_ts = max_ts = checkpoint = epoch = 0
-    for block in scanned.blocks:
+    sealed_with = ""
+    for stored in scanned.blocks:
+        block = stored
+        if is_sealed(stored):
+            sealed_with = key_id(stored)
+            block = opened(stored, Opening.of(path, keys))
         checkpoint = max(checkpoint, block.meta.max_checkpoint_ts)
         # A kickoff stands at the start of a file; looking for one decompresses the block.
         if block.offset == 0 and (found := block.kickoff()) is not None:
@@ -100,6 +112,7 @@ def summarize(file_id: int, path: str, data: Buffer, accum: int | None, pg: PGKe
         input_bytes=sum(block.meta.input_bytes for block in scanned.blocks),
         output_bytes=scanned.end,
         torn=scanned.torn,
+        key_id=sealed_with,
     )
 
 

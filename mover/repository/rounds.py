@@ -99,9 +99,14 @@ class RoundReader:
         else:
             await target.read_into(path, 0, data := memory.room(found.size))
         try:
-            return await asyncio.to_thread(summarize, file_id, path, data, accum, self._pg)
+            return await asyncio.to_thread(summarize, file_id, path, data, accum, self._pg, self._repository.keys)
         except IntegrityError as exc:
             raise name_file(exc, path) from None
+
+    async def read(self, file_id: int) -> tuple[str, bytes]:
+        """Path and bytes of one data file, unverified."""
+        path = self._repository.layout.archive_data(self._repository.tenant_id, self._round, self._pg, file_id)
+        return path, await self._repository.target.get(path)
 
     async def tail(self) -> RoundTail:
         """The end of the archived log. Raises IntegrityError when the newest files contradict each other."""
@@ -202,7 +207,7 @@ class RoundReader:
         # The kickoff block stands alone in its file, so the first block answers for all others.
         data = await self._repository.target.get(path, 0, min(size, info.size))
         try:
-            summary = await asyncio.to_thread(summarize, file_id, path, data, None, self._pg)
+            summary = await asyncio.to_thread(summarize, file_id, path, data, None, self._pg, self._repository.keys)
         except IntegrityError as exc:
             raise name_file(exc, path) from None
         return summary.runs[0].lsn if summary.runs else None
@@ -269,7 +274,7 @@ class RoundReader:
             for position, file_id in enumerate(files):
                 before = records.get(file_id - 1)
                 if accum is None and before is not None and before.is_valid:
-                    accum = before.accum_checksum
+                    accum = before.accum_checksum or None  # 0: it is encrypted with the log
                 summary = await (ahead or self.load(file_id, accum, memory))
                 ahead = None
                 accum = summary.accum if summary.accum is not None else accum
@@ -308,7 +313,8 @@ class RoundReader:
             return
         if record.is_valid and summary.runs:
             found = (summary.first_log_id, summary.last_log_id, summary.accum)
-            said = (record.min_log_id, record.max_log_id, record.accum_checksum)
+            accum = summary.accum if summary.key_id else record.accum_checksum
+            said = (record.min_log_id, record.max_log_id, accum)
             if found == said:
                 return
         elif not record.is_valid and not summary.runs:

@@ -19,6 +19,7 @@ from mover.media.header import DataType
 from mover.media.layout import SYS_TENANT_ID
 from mover.media.macro import iter_macro_index
 from mover.media.manifest import Manifest, ManifestBlock, ManifestFile, ManifestReader, SetFacts, read_manifest
+from mover.media.sealed import Opening
 from mover.media.set_info import BackupSetInfo, decode_set_infos
 from mover.repository.placement import Placement
 from mover.repository.tree import Repository, decode_named, name_file
@@ -87,13 +88,13 @@ async def load_facts(repository: Repository, info: BackupInfo) -> SetFacts | Non
         return None
     data = await repository.target.get(path, 0, min(found.size, _FACTS_READ))
     try:
-        reader = ManifestReader()
+        reader = ManifestReader(locked=True)
         reader.feed(data)
         try:
             return reader.facts
         except FormatError:
             # Facts larger than the first read: parameters and proofs are open-ended.
-            return read_manifest(await repository.target.get(path)).facts
+            return read_manifest(await repository.target.get(path), locked=True).facts
     except IntegrityError as exc:
         raise name_file(exc, path) from None
 
@@ -103,7 +104,29 @@ async def load_set(repository: Repository, info: BackupInfo) -> LoadedSet:
 
     Raises:
         IntegrityError: either does not decode, does not match its digest, or they do not describe the same blocks.
+        EncryptionKeyError: the set is encrypted, and its key is not at hand.
     """
+    path, manifest = await _manifest(repository, info, locked=False)
+    facts = manifest.facts
+    index = repository.layout.macro_block_index(
+        repository.tenant_id, facts.full_backup_set_id, facts.pg, facts.backup_set_id
+    )
+    index_data = await read_checked(repository, manifest.files, index)
+    opening = Opening.of(index, repository.keys) if facts.key_id else None
+    try:
+        placements = await asyncio.to_thread(_join, manifest, index_data, opening)
+    except IntegrityError as exc:
+        raise name_file(exc, index) from None
+    return LoadedSet(info, facts, manifest.files, placements, path)
+
+
+async def load_locked_set(repository: Repository, info: BackupInfo) -> LoadedSet:
+    """What of an encrypted set is there without its key: facts and files, no placements. Raises IntegrityError."""
+    path, manifest = await _manifest(repository, info, locked=True)
+    return LoadedSet(info, manifest.facts, manifest.files, (), path)
+
+
+async def _manifest(repository: Repository, info: BackupInfo, *, locked: bool) -> tuple[str, Manifest]:
     path = manifest_path(repository, info)
     try:
         data = await repository.target.get(path)
@@ -113,7 +136,8 @@ async def load_set(repository: Repository, info: BackupInfo) -> LoadedSet:
             path=path,
             hint="only sets that mover wrote can be restored by mover",
         ) from None
-    manifest = decode_named(path, data, read_manifest)
+    opening = Opening.of(path, repository.keys)
+    manifest = decode_named(path, data, partial(read_manifest, opening=opening, locked=locked))
     facts = manifest.facts
     if (facts.backup_set_id, facts.full_backup_set_id, facts.tenant_id) != (
         info.inc_backup_set_id,
@@ -121,15 +145,7 @@ async def load_set(repository: Repository, info: BackupInfo) -> LoadedSet:
         repository.tenant_id,
     ):
         raise IntegrityError(f"{path}: the manifest is of backup set {facts.backup_set_id}", path=path)
-    index = repository.layout.macro_block_index(
-        repository.tenant_id, facts.full_backup_set_id, facts.pg, facts.backup_set_id
-    )
-    index_data = await read_checked(repository, manifest.files, index)
-    try:
-        placements = await asyncio.to_thread(_join, manifest, index_data)
-    except IntegrityError as exc:
-        raise name_file(exc, index) from None
-    return LoadedSet(info, facts, manifest.files, placements, path)
+    return path, manifest
 
 
 async def read_checked(repository: Repository, files: tuple[ManifestFile, ...], path: str) -> bytes:
@@ -171,11 +187,12 @@ def manifest_block(placement: Placement) -> ManifestBlock:
     )
 
 
-def _join(manifest: Manifest, index_data: bytes) -> tuple[Placement, ...]:
+def _join(manifest: Manifest, index_data: bytes, opening: Opening | None) -> tuple[Placement, ...]:
     """Index entries and manifest rows, by position; the identity in both must agree."""
     placements: list[Placement] = []
     rows = iter(manifest.blocks)
-    for head, entry in iter_macro_index(iter_frames(index_data, data_type=DataType.MACRO_DATA_INDEX)):
+    frames = iter_frames(index_data, data_type=DataType.MACRO_DATA_INDEX, opening=opening)
+    for head, entry in iter_macro_index(frames):
         if entry is None:
             continue
         row = next(rows, None)

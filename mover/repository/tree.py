@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from mover.encryption.cipher import NO_KEYS, Keys
 from mover.errors import FormatError, IntegrityError, TargetNotFound
 from mover.media.layout import Layout
 from mover.target.base import Buffer, ObjectInfo, Target
@@ -23,6 +24,8 @@ class Repository:
     tenant_id: int
     # Accept only what mover itself writes. False for trees of OceanBase's own, which has appended members since 3.1.0.
     strict: bool = True
+    # What decrypts, and encrypts, what is in it.
+    keys: Keys = NO_KEYS
 
     async def read(self, path: str, decode: Callable[[bytes], T]) -> T | None:
         """The decoded content of a small file, None when there is none.

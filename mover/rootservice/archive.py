@@ -14,6 +14,7 @@ from mover.errors import (
     OB_LOG_ARCHIVE_NOT_RUNNING,
     OB_START_LOG_ARCHIVE_FAILED,
     Cancelled,
+    EncryptionKeyError,
     PreconditionError,
     SourceError,
     StateError,
@@ -36,6 +37,7 @@ from mover.repository.archive_state import (
 )
 from mover.rootservice.archiver import READ_SIZE, Archiver
 from mover.rootservice.catalog_tables import archive_round
+from mover.rootservice.key_settings import writing_key
 from mover.rootservice.lease import Lease, holder_is_dead
 from mover.rootservice.round_views import RoundView
 from mover.rootservice.session import Session
@@ -54,6 +56,7 @@ async def start(session: Session) -> RoundView:
     repository, layout = session.repository, session.repository.layout
     tenant = repository.tenant_id
     identity = await session.store.identity()
+    await writing_key(session)  # a round that could not be archived is not begun
     async with _archive_lease(session) as lease, _held_log(session) as log:
         rounds = await load_rounds(repository)
         current = current_round(rounds)
@@ -221,7 +224,7 @@ async def catch_up_until(
             await archiver.catch_up(lsn, give_up)
             await archiver.close()
     except PreconditionError as exc:
-        if exc.code == OB_LOG_ARCHIVE_NOT_RUNNING:
+        if exc.code == OB_LOG_ARCHIVE_NOT_RUNNING or isinstance(exc, EncryptionKeyError):
             raise
         return False  # of the lease, or of the hold on the log while the other one comes or goes
     return True

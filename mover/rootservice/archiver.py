@@ -27,6 +27,7 @@ from mover.repository.archive_state import (
 )
 from mover.repository.rounds import RoundReader
 from mover.rootservice.archive_pace import HEARTBEAT_SECONDS, LISTING_SECONDS, Pace
+from mover.rootservice.key_settings import require_same, writing_key
 from mover.rootservice.lease import Lease
 from mover.rootservice.session import Session
 from mover.store.base import LogCursor, LogSource
@@ -65,20 +66,24 @@ class Archiver:
             LogGapError: the store has recycled log that was not archived; the round is INTERRUPTED then.
         """
         repository = session.repository
+        record = await load_record(repository, round_info.round_id)
+        key = await writing_key(session)
+        if record is not None and record.keys and key is None:
+            require_same(f"archive round {round_info.round_id}", record.keys[-1], None)
+        repository = session.repository  # with its keys
         reader = RoundReader(repository, round_info.round_id, pg)
         tail = await reader.tail()
         newest = tail.newest_record
         key_path = repository.layout.archive_key(repository.tenant_id, round_info.round_id, pg)
-        key = await repository.read(key_path, parse_archive_key)
-        record = await load_record(repository, round_info.round_id)
-        if key is None or record is None:
-            missing = key_path if key is None else "mover_round"
+        archive_key = await repository.read(key_path, parse_archive_key)
+        if archive_key is None or record is None:
+            missing = key_path if archive_key is None else "mover_round"
             raise IntegrityError(
                 f"round {round_info.round_id} of PG {pg} has no {missing}",
                 hint="stop the round with `mover archivelog stop` and begin a new one",
                 path=key_path,
             )
-        start = round_start_of(key.index)
+        start = round_start_of(archive_key.index)
         packer = LogPacker(
             repository,
             round_info.round_id,
@@ -92,6 +97,7 @@ class Archiver:
             compression=Compression.parse(session.settings.compression),
             fence=lease.check,
             buffer_size=buffer_size(session),
+            key=key,
         )
         if tail.unrecorded is not None:
             found = tail.unrecorded
@@ -102,7 +108,7 @@ class Archiver:
                     input_bytes=found.input_bytes,
                     output_bytes=found.output_bytes,
                     clog_epoch_id=found.epoch,
-                    accum_checksum=found.accum or 0,
+                    accum_checksum=0 if found.key_id else found.accum or 0,
                     min_log_id=found.first_log_id,
                     min_log_ts=found.min_log_ts,
                     max_log_id=found.last_log_id,
@@ -113,6 +119,9 @@ class Archiver:
             await packer.write_record(closed)
         cursor = tail.cursor or LogCursor(record.start_lsn)
         record = dataclasses.replace(record, holder=lease.holder, epoch=lease.epoch)
+        if key is not None and key.name not in record.keys:
+            # Announced before the first block that needs it is written.
+            record = dataclasses.replace(record, keys=(*record.keys, key.name))
         if cursor.lsn < record.checkpoint_lsn:
             # A checkpoint covers what a fresh read returns: it goes back to where that ends before we go on.
             text = f"log [{cursor.lsn}, {record.checkpoint_lsn}) of round {round_info.round_id} is gone from the"

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mover.encryption.cipher import DataKey
 from mover.errors import (
     OB_BACKUP_CAN_NOT_START,
     Cancelled,
@@ -50,6 +51,7 @@ from mover.repository.sets import (
 from mover.rootservice import archive
 from mover.rootservice.backup_task import BackupTask, run_pg_task
 from mover.rootservice.catalog import Catalog
+from mover.rootservice.key_settings import require_same, writing_key
 from mover.rootservice.lease import Lease
 from mover.rootservice.session import Session
 from mover.rootservice.tenant_files import cluster_version, write_tenant_files
@@ -85,6 +87,7 @@ class _Decision:
 
     info: BackupInfo
     previous: LoadedSet | None
+    key: DataKey | None  # encrypts the set
     stale: tuple[BackupInfo, ...]  # backups that failed, or whose coordinator died, and may have left files
     reason: str
 
@@ -102,7 +105,7 @@ async def run(session: Session, *, incremental: bool, plan: bool, stop: asyncio.
     """
     async with session.lease("backup", floor=await _epoch_floor(session)) as lease:
         round_info = await _require_archive(session)
-        decision = await _decide(session, incremental)
+        decision = await _decide(session, incremental, planned=plan)
         repository, info = session.repository, decision.info
         if plan:
             return BackupPlan(
@@ -123,7 +126,7 @@ async def run(session: Session, *, incremental: bool, plan: bool, stop: asyncio.
             raise Cancelled("the backup was cancelled before it began")
         lease.check()
         await publish_infos(repository, begin_backup(await load_infos(repository), info))
-        task = BackupTask(session, lease, identity, info, decision.previous, round_info.round_id)
+        task = BackupTask(session, lease, identity, info, decision.previous, round_info.round_id, decision.key)
         try:
             await _clear_away(session, decision.stale)
             await write_tenant_files(repository, identity, info)
@@ -181,8 +184,9 @@ async def _require_archive(session: Session) -> ArchiveRound:
     return current
 
 
-async def _decide(session: Session, incremental: bool) -> _Decision:
-    """Number and type of the set, and what it builds on."""
+async def _decide(session: Session, incremental: bool, *, planned: bool) -> _Decision:
+    """Number and type of the set, what it builds on, and its key; the destination's first one, unless only planned."""
+    key = await writing_key(session, make=not planned)
     repository = session.repository
     infos = await load_infos(repository)
     number = next_set_id(infos, await load_cluster_infos(repository))
@@ -194,6 +198,8 @@ async def _decide(session: Session, incremental: bool) -> _Decision:
     if incremental and base is None:
         reason = "there is no complete backup to build on: the incremental becomes a full"
     previous = await load_set(repository, base) if base is not None else None
+    if previous is not None:
+        require_same(f"backup set {previous.facts.backup_set_id}", previous.facts.key_id, key)
     now_us = session.clock.now_us()
     identity = await session.store.identity()
     if previous is not None and previous.facts.engine != identity.kind:
@@ -214,7 +220,7 @@ async def _decide(session: Session, incremental: bool) -> _Decision:
         backup_type=BackupType.INCREMENTAL if base else BackupType.FULL,
         status=BackupStatus.DOING,
     )
-    return _Decision(info, previous, stale, reason)
+    return _Decision(info, previous, key, stale, reason)
 
 
 async def _execute(session: Session, task: BackupTask, stop: asyncio.Event) -> Mapping[str, Any]:

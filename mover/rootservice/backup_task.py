@@ -13,6 +13,7 @@ from mover.datapath.compression import Compression
 from mover.datapath.intake import PackCounters
 from mover.datapath.packing import Limits, ManyProcesses, OneProcess, Packing, processes_for
 from mover.datapath.set_writer import SetJob, SetWriter
+from mover.encryption.cipher import DataKey
 from mover.errors import OB_ENTRY_NOT_EXIST, PreconditionError, UnreachableError
 from mover.events import Phase
 from mover.executor.base import Report
@@ -47,6 +48,7 @@ class BackupTask:
     info: BackupInfo
     previous: LoadedSet | None
     log_round: int
+    key: DataKey | None = None  # encrypts the set
     _persisted: float = field(default=float("-inf"), init=False)
     _asked: float = field(default=float("-inf"), init=False)
 
@@ -161,6 +163,7 @@ async def run_pg_task(task: BackupTask, report: Report) -> Mapping[str, Any]:
         log_round=task.log_round,
         started_us=task.info.backup_snapshot_version,
         compression=Compression.parse(settings.compression),
+        key=task.key,
     )
 
     def progress(counters: PackCounters) -> None:

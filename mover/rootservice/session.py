@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -9,9 +10,12 @@ from typing import TYPE_CHECKING
 
 from mover.clock import Clock, SystemClock
 from mover.config import Settings
+from mover.encryption.cipher import Keys
+from mover.encryption.given import key_sources
 from mover.errors import ConfigError
 from mover.events import Emit, ignore
 from mover.media.layout import SYS_TENANT_ID, Layout
+from mover.repository.keys import load_keys
 from mover.repository.tree import Repository
 from mover.rootservice.state import catalog_url, join_pace
 from mover.store.base import Store
@@ -50,6 +54,10 @@ class Session:
         """The catalog. The session must have been opened with it."""
         assert self.maybe_catalog is not None, "a session without a catalog"
         return self.maybe_catalog
+
+    def use_keys(self, keys: Keys) -> None:
+        """Decrypt, and encrypt, with these from now on."""
+        self.repository = dataclasses.replace(self.repository, keys=keys)
 
     def lease(self, work: str, *, floor: int = 0) -> Lease:
         """The lease of one kind of work ("archive", "backup") on this tenant."""
@@ -131,9 +139,11 @@ async def open_session(
         catalog = await stack.enter_async_context(open_catalog(settings)) if need_catalog else None
         layout = Layout(settings.cluster_name, settings.cluster_id)
         tenant_id = SYS_TENANT_ID if store is None else (await store.identity()).tenant_id
+        repository = Repository(target, layout, tenant_id)
+        keys = await load_keys(repository, key_sources(settings))
         yield Session(
             settings=settings,
-            repository=Repository(target, layout, tenant_id),
+            repository=dataclasses.replace(repository, keys=keys),
             maybe_catalog=catalog,
             clock=clock or SystemClock(),
             emit=emit,

@@ -65,6 +65,10 @@ def test_the_commands_are_the_ones_that_work():
         "sweep",
         "throttle",
         "serve",
+        "key list",
+        "key add",
+        "key rotate",
+        "key remove",
         "catalog rebuild",
         "show sets",
         "show archivelog",
@@ -94,7 +98,7 @@ def test_every_command_explains_itself(mover, path):
     assert "..." not in out.split("Global options")[0]
 
 
-@pytest.mark.parametrize("group", [(), ("backup",), ("archivelog",), ("show",), ("config",), ("bench",)])
+@pytest.mark.parametrize("group", [(), ("backup",), ("archivelog",), ("show",), ("config",), ("bench",), ("key",)])
 def test_a_group_alone_shows_its_help_and_fails(mover, group):
     status, out, err = mover(*group)
     assert (status, out) == (2, "")

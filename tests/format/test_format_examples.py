@@ -20,7 +20,7 @@ def test_an_example_decodes_to_its_fields(name: str) -> None:
 
 def test_every_example_of_the_page_was_found() -> None:
     page = format_examples.PAGE.read_text()
-    assert len(EXAMPLES) == len(re.findall("<!-- example:", page)) == 21
+    assert len(EXAMPLES) == len(re.findall("<!-- example:", page)) == 24
     assert "{{" not in page
 
 

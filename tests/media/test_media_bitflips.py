@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 from media_samples import samples
+from sealed_samples import sealed_samples
 
 from mover.errors import FormatError, IntegrityError
 from mover.media.inspect import describe, records
 
-SAMPLES = samples()
+SAMPLES = samples() | sealed_samples()
 
 
 def damaged(path: str, data: bytes) -> bool:

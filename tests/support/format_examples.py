@@ -66,17 +66,23 @@ def decode(name: str, data: bytes) -> Any:
 
     if name == "end mark":
         return jsonable(parse_header(data))
+    import sealed_samples as sealed
+
+    if name.endswith("encrypted"):
+        path, _ = sealed.sealed_samples()[name]
+        return [*records(None, data, strict=True), *records(path, data, strict=True, keys=sealed.KEYS)]
     return list(records(None, data, strict=True))
 
 
 def made() -> dict[str, bytes]:
     """The bytes of every example."""
     import media_samples as samples
+    import sealed_samples as sealed
 
     from mover.media.frames import end_mark
     from mover.media.round_record import LogGap, RoundRecord
 
-    files = {name: content for name, (_, content) in samples.samples().items()}
+    files = {name: content for name, (_, content) in (samples.samples() | sealed.sealed_samples()).items()}
     gap = LogGap(100, 200, samples.T0 * 1000, samples.T0, "recycled")
     record = RoundRecord(samples.ROUND, "host/7/1", 3, samples.T0, 0, 1, 4096, samples.T0 * 1000, gap=gap)
     return files | {

@@ -137,10 +137,13 @@ def facts(**changes: object) -> SetFacts:
     return SetFacts(**(values | changes))  # type: ignore[arg-type]
 
 
+def manifest_blocks() -> list[ManifestBlock]:
+    return [ManifestBlock(i, 1, 300, 200_001, T0 * 1000, i, 0x11223344, xxh3_128(block_bytes(i))) for i in (5, 2)]
+
+
 def manifest_file() -> bytes:
     writer = ManifestWriter(facts())
-    for i in (5, 2):
-        writer.add_block(ManifestBlock(i, 1, 300, 200_001, T0 * 1000, i, 0x11223344, xxh3_128(block_bytes(i))))
+    writer.add_blocks(manifest_blocks())
     writer.add_file("1/data/backup_set_1/backup_1/meta_file_0", 8192, xxh3_128(b"meta"))
     writer.add_file("1/data/backup_set_1/data/1649267441665/0/major_data/macro_block_1.0", 12288, xxh3_128(b"macro"))
     return writer.finish()
