@@ -52,6 +52,11 @@ class S3Target:
         return f"<S3Target {self.url}>"
 
     @property
+    def client(self) -> S3Client:
+        """For whoever examines the store itself, below the contract of a destination."""
+        return self._client
+
+    @property
     def retries(self) -> int:
         """Requests that had to be repeated so far."""
         return self._client.retries

@@ -18,6 +18,7 @@ from mover.errors import OB_BACKUP_DEST_INVALID, ConfigError
 from mover.target.base import Target
 from mover.target.object_options import NAMES as OBJECT_OPTIONS
 from mover.target.object_options import ObjectOptions, parse_options
+from mover.target.profile_file import read_profile
 from mover.target.profiles import CONFIRMATIONS, PROFILES, Profile
 
 _HIDDEN = "***"
@@ -245,8 +246,10 @@ def _options(url: str, query: str) -> dict[str, str]:
 def _profile(url: str, scheme: str, options: dict[str, str]) -> Profile:
     default = scheme if scheme in ("oss", "cos") else "generic" if "endpoint" in options or "host" in options else "aws"
     name = options.get("profile", default)
+    if name.startswith("/"):
+        return read_profile(name)
     if name not in PROFILES:
-        raise _bad(url, "its profile is not known", f"use one of {', '.join(PROFILES)}")
+        raise _bad(url, "its profile is not known", f"use one of {', '.join(PROFILES)}, or the path of a file")
     return PROFILES[name]
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from mover.config import Settings
 from mover.errors import TargetError
-from mover.rootservice import doctor
-from mover.rootservice.doctor import Check, Examination, State, examine
+from mover.rootservice import doctor, doctor_source
+from mover.rootservice.doctor import examine
+from mover.rootservice.doctor_checks import Check, Examination, State
+from mover.rootservice.doctor_source import SourceExam
+from mover.store.seekdb.paths import StorePaths
+from mover.store.seekdb.store import SeekdbStore
 from mover.target.base import Buffer, Leftover, ObjectInfo, Target, Writer
 from mover.target.files import FileTarget
 
@@ -110,3 +116,57 @@ async def test_a_destination_and_a_source_that_are_not_there(tmp_path: Path) -> 
     assert all(check.advice for check in found.checks if check.state == State.FAIL)
     only_dest = await examine(Settings(dest=(tmp_path / "none").as_uri()), on_check=lambda _check: None)
     assert [(check.name, check.state) for check in only_dest.checks] == [("reach", State.FAIL)]
+
+
+class Log:
+    def __init__(self, begin: int, end: int) -> None:
+        self._begin, self._end = begin, end
+
+    async def begin_lsn(self) -> int:
+        return self._begin
+
+    async def end(self) -> tuple[int, int]:
+        return self._end, 0
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "state", "words"),
+    [(900, State.OK, "behind, of"), (300, State.WARN, "behind, of"), (50, State.FAIL, "from LSN 50 to 100 is gone")],
+)
+async def test_the_archive_against_what_the_engine_keeps(checkpoint: int, state: State, words: str) -> None:
+    exam = SourceExam(cast("Any", None), Settings())
+    check = await exam.retention(cast("Any", Log(100, 1000)), checkpoint)
+    assert (check.state, words in check.detail) == (state, True)
+    assert bool(check.advice) == (state != State.OK)
+
+
+async def test_how_long_the_log_that_is_kept_lasts() -> None:
+    exam = SourceExam(cast("Any", None), Settings())
+    exam._end = (0, time.monotonic() - 10)
+    check = await exam.retention(cast("Any", Log(0, 60_000_000)), 59_000_000)
+    assert "0 min at the present 6.0 MB/s" in check.detail
+
+
+@pytest.mark.parametrize("kind", ["missing", "closed", "good"])
+def test_the_scratch_directory(tmp_path: Path, kind: str) -> None:
+    directory = tmp_path / "scratch"
+    if kind != "missing":
+        directory.mkdir()
+    if kind == "closed":
+        pytest.skip("root may write anywhere") if os.geteuid() == 0 else directory.chmod(0o500)
+    check = doctor_source._scratch(directory)
+    assert check.state == (State.OK if kind == "good" else State.FAIL)
+    assert ("--scratch-dir" in (check.advice or "")) == (kind != "good")
+
+
+def test_files_that_may_not_be_read(tmp_path: Path) -> None:
+    """What is not there can not be read either, and is named."""
+    store = SeekdbStore(StorePaths.of_base(tmp_path), None)
+    for directory in (store.paths.slog_sys, store.paths.palf_meta, store.paths.palf_log, store.paths.block_file.parent):
+        directory.mkdir(parents=True, exist_ok=True)
+    store.paths.block_file.write_bytes(b"block")
+    check = doctor_source._files(store)
+    assert check is not None and check.state == State.OK, check
+    store.paths.block_file.unlink()
+    gone = doctor_source._files(store)
+    assert gone is not None and gone.state == State.FAIL and "block_file" in gone.detail

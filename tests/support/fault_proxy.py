@@ -12,6 +12,7 @@
 * ``other-etag``, ``other-checksum``: passed on, and the answer's ETag or CRC-32C is another one;
 * ``drop``: the connection is closed while the body is still on its way, nothing is passed on;
 * ``retry-after``: 503 that asks for seven seconds, nothing is passed on;
+* ``no-such-part``: 400 InvalidPartNumber, nothing is passed on;
 * ``cut``: passed on, and the answer ends half way.
 """
 
@@ -87,6 +88,10 @@ class FaultProxy:
             return web.Response(status=503, headers={"Retry-After": "7"})
         if kind == "slow-down":
             return web.Response(status=503, text=_ERROR.format(code="SlowDown"), content_type="application/xml")
+        if kind == "no-such-part":
+            return web.Response(
+                status=400, text=_ERROR.format(code="InvalidPartNumber"), content_type="application/xml"
+            )
         if kind == "error-200":
             return web.Response(text=_ERROR.format(code="InternalError"), content_type="application/xml")
         if kind == "empty-200":

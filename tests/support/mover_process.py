@@ -165,7 +165,9 @@ class Mover:
             await background.kill()
         self._running.clear()
 
-    async def _start(self, words: tuple[str, ...], out: int, err: int) -> asyncio.subprocess.Process:
+    async def _start(
+        self, words: tuple[str, ...], out: int, err: int, *, json: bool = True
+    ) -> asyncio.subprocess.Process:
         self.directory.mkdir(parents=True, exist_ok=True)
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("MOVER_", "AWS_", "PYTEST_"))
@@ -180,7 +182,7 @@ class Mover:
             _LAUNCH,
             str(os.getpid()),
             *words,
-            "--json",
+            *(["--json"] if json else []),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=out,
             stderr=err,
