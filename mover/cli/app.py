@@ -25,6 +25,7 @@ from mover.cli import (
     restore,
     serve,
     show,
+    sim,
     sweep,
     throttle,
     validate,
@@ -92,6 +93,7 @@ for _module in (
     serve,
     key,
     catalog,
+    sim,
     bench,
     configuration,
 ):

@@ -77,6 +77,8 @@ def test_the_commands_are_the_ones_that_work():
         "show tasks",
         "show jobs",
         "config show",
+        "sim create",
+        "sim grow",
         "bench kernel",
         "bench archive",
         "bench restore",
@@ -98,7 +100,9 @@ def test_every_command_explains_itself(mover, path):
     assert "..." not in out.split("Global options")[0]
 
 
-@pytest.mark.parametrize("group", [(), ("backup",), ("archivelog",), ("show",), ("config",), ("bench",), ("key",)])
+@pytest.mark.parametrize(
+    "group", [(), ("backup",), ("archivelog",), ("show",), ("config",), ("bench",), ("sim",), ("key",)]
+)
 def test_a_group_alone_shows_its_help_and_fails(mover, group):
     status, out, err = mover(*group)
     assert (status, out) == (2, "")
@@ -293,3 +297,16 @@ def test_throttle_changes_the_limits_of_what_runs(mover, tmp_path):
     finally:
         running.close()
     assert mover("throttle", *dest, "--rate-limit", "fast")[0] == 2
+
+
+def test_a_synthetic_cluster_from_the_command_line(mover, tmp_path):
+    site = str(tmp_path / "site")
+    small = ["--observers", "1", "--pgs", "1", "--blocks", "1", "--block-size", "8KiB", "--log-size", "64KiB"]
+    status, out, err = mover("sim", "create", site, "--seed", "5", *small, "--json")
+    assert (status, err) == (0, "") and json.loads(out)["generation"] == 0
+    status, out, _ = mover("sim", "grow", site, "--json")
+    assert status == 0 and json.loads(out)["generation"] == 1
+    assert mover("sim", "create", site)[0] == 4
+    assert mover("sim", "grow", str(tmp_path / "nothing"))[0] == 4
+    assert mover("sim", "create", str(tmp_path / "other"), "--observers", "0")[0] == 4
+    assert mover("sim", "create", str(tmp_path / "other"), "--log-size", "much")[0] == 2
