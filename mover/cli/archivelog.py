@@ -46,7 +46,7 @@ def start(invocation: Invocation) -> int:
 
         return await archive.start(session)
 
-    outcome = with_session(invocation, body, need_source=True)
+    outcome = with_session(invocation, body, need_source=True, create=True)
     _report(invocation, outcome.value, "started; `mover archivelog run` archives")
     return outcome.status(DONE)
 

@@ -39,6 +39,7 @@ def with_session(
     *,
     need_source: bool,
     need_catalog: bool = True,
+    create: bool = False,
     archiving: bool = False,
     silent: bool = False,
     stream: bool = False,
@@ -48,7 +49,7 @@ def with_session(
     Args:
         need_source: the store must be given and open.
         need_catalog: leases or the views of jobs are used; what only reads the destination starts faster without.
-        archiving: see :func:`mover.rootservice.session.open_session`.
+        create, archiving: see :func:`mover.rootservice.session.open_session`.
         silent: a look-up that is over before progress would help.
         stream: events are JSON lines on stdout when ``--json`` is given.
     """
@@ -62,7 +63,12 @@ def with_session(
         from mover.rootservice.session import open_session
 
         async with open_session(
-            settings, need_source=need_source, need_catalog=need_catalog, archiving=archiving, emit=display.emit
+            settings,
+            need_source=need_source,
+            need_catalog=need_catalog,
+            create=create,
+            archiving=archiving,
+            emit=display.emit,
         ) as session:
             if not silent:
                 # What was imported stays until the end: the collector need not look at it again and again.

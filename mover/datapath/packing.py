@@ -147,11 +147,21 @@ class ManyProcesses:
         pace: the file of the limits that it is used within.
         min_part: of that destination.
         limits: of all processes together.
+        proof: a file at the destination that each of them must find there before it writes.
     """
 
     def __init__(
-        self, dest: str, objects: Mapping[str, str], pace: Path, min_part: int, limits: Limits, count: int
+        self,
+        dest: str,
+        objects: Mapping[str, str],
+        pace: Path,
+        min_part: int,
+        limits: Limits,
+        count: int,
+        *,
+        proof: str | None = None,
     ) -> None:
+        self._proof = proof
         self._dest = dest
         self._objects = objects
         self._pace = pace
@@ -180,6 +190,7 @@ class ManyProcesses:
                 memory=self._plan,
                 first_sub=number,
                 stride=self._count,
+                proof=self._proof,
             )
             for number in range(self._count)
         ]

@@ -23,7 +23,7 @@ from mover.datapath.intake import PackCounters
 from mover.datapath.packer import MacroFiles
 from mover.datapath.pipeline import pack_blocks
 from mover.datapath.processes import PackingJob
-from mover.errors import Cancelled, MoverError
+from mover.errors import OB_MOUNT_FILE_NOT_VALID, Cancelled, MountError, MoverError
 from mover.store.base import MACRO_BLOCK_SIZE, CapturedBlock
 from mover.target.pacing import PacedTarget, SharedPace
 from mover.target.url import open_target
@@ -67,9 +67,16 @@ async def run(channel: Channel, memory: memoryview) -> None:
 
     try:
         pace = SharedPace(job.pace)
-        inner = await open_target(job.dest, concurrency=job.concurrency, objects=job.objects)
+        inner = await open_target(job.dest, create=False, concurrency=job.concurrency, objects=job.objects)
         target = PacedTarget(inner, pace, first=False)
         try:
+            if job.proof is not None and await target.stat(job.proof) is None:
+                raise MountError(
+                    f"{inner.url} is not the destination of this backup any more: {job.proof} is missing",
+                    hint="look at what is mounted there; nothing was written",
+                    code=OB_MOUNT_FILE_NOT_VALID,
+                    path=job.proof,
+                )
             with ThreadPoolExecutor(job.memory.lanes, thread_name_prefix="mover-kernel") as threads:
                 files = MacroFiles(
                     target,

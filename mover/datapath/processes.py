@@ -66,6 +66,7 @@ class PackingJob:
     memory: MemoryPlan  # of this process; its slabs are the reading one's
     first_sub: int
     stride: int
+    proof: str | None = None  # a file that whoever gives the job has written at the destination
 
 
 async def pack_in_processes(

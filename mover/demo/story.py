@@ -191,7 +191,7 @@ class _Story:
         self.step("compared: " + ("every table is identical" if self.report.ok else "; ".join(self.report.differences)))
 
     def _session(self) -> Any:
-        return open_session(self.settings, need_source=True, emit=self._emit)
+        return open_session(self.settings, need_source=True, create=True, emit=self._emit)
 
     async def _archive(self, stop: asyncio.Event) -> None:
         # A session of its own, as the process of `mover archivelog run` would have.

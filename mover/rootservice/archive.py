@@ -40,6 +40,7 @@ from mover.rootservice.catalog_tables import archive_round
 from mover.rootservice.key_settings import writing_key
 from mover.rootservice.lease import Lease, holder_is_dead
 from mover.rootservice.round_views import RoundView
+from mover.rootservice.same_destination import require_known_rounds, require_mount_file
 from mover.rootservice.session import Session
 from mover.store.base import LogCursor, LogSource, StoreIdentity
 
@@ -51,7 +52,8 @@ FIRST_REAL_SCN = 10**18  # ns: September 2001, before there was any OceanBase
 async def start(session: Session) -> RoundView:
     """ARCHIVELOG: begin a new round at the oldest log the store still has, and bring it to DOING.
 
-    Raises PreconditionError when a round is not stopped yet, or another archiver works.
+    Raises PreconditionError when a round is not stopped yet, or another archiver works; MountError when the catalog
+    knows rounds of this directory and there are none.
     """
     repository, layout = session.repository, session.repository.layout
     tenant = repository.tenant_id
@@ -59,6 +61,7 @@ async def start(session: Session) -> RoundView:
     await writing_key(session)  # a round that could not be archived is not begun
     async with _archive_lease(session) as lease, _held_log(session) as log:
         rounds = await load_rounds(repository)
+        await require_known_rounds(session, rounds)
         current = current_round(rounds)
         if current is not None and current.status == ArchiveStatus.BEGINNING:
             # A start that died half way: nothing was archived in that round.
@@ -120,13 +123,15 @@ async def start(session: Session) -> RoundView:
             is_mount_file_created=repository.target.capabilities.device_type == "FILE",
         )
         await publish_round(repository, doing)
+        await _note(session, lease, doing)
     return RoundView(tenant, doing, record, 0.0)
 
 
 async def run(session: Session, *, until_caught_up: bool, stop: asyncio.Event) -> RoundView:
     """Archive the current round in the foreground; see :meth:`Archiver.run`.
 
-    Raises PreconditionError when no round is DOING or another archiver works; Cancelled when the destination did not
+    Raises PreconditionError when no round is DOING or another archiver works; MountError when it is not the directory
+    that it was; Cancelled when the destination did not
     let it end within ``STOP_GRACE_SECONDS`` of ``stop``. The next run goes on where the log at the destination ends.
     """
     archiving = asyncio.ensure_future(_run(session, until_caught_up=until_caught_up, stop=stop))
@@ -151,10 +156,13 @@ async def run(session: Session, *, until_caught_up: bool, stop: asyncio.Event) -
 async def _run(session: Session, *, until_caught_up: bool, stop: asyncio.Event) -> RoundView:
     repository = session.repository
     identity = await session.store.identity()
+    await require_known_rounds(session, await load_rounds(repository))
     await require_doing(repository)
     async with _archive_lease(session) as lease, _held_log(session) as log:
         # Again: until we had the lease, somebody else could move the round on.
         current = await require_doing(repository)
+        await require_mount_file(repository, current)
+        await _note(session, lease, current)
         archiver = await Archiver.resume(session, lease, current, identity.pg, log)
         ended = await archiver.run(until_caught_up=until_caught_up, stop=stop)
         await _note(session, lease, ended)

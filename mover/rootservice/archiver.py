@@ -29,6 +29,7 @@ from mover.repository.rounds import RoundReader
 from mover.rootservice.archive_pace import HEARTBEAT_SECONDS, LISTING_SECONDS, Pace
 from mover.rootservice.key_settings import require_same, writing_key
 from mover.rootservice.lease import Lease
+from mover.rootservice.same_destination import require_mount_file
 from mover.rootservice.session import Session
 from mover.store.base import LogCursor, LogSource
 
@@ -288,6 +289,7 @@ class Archiver:
         now = session.clock.monotonic()
         checkpoint = max(self._round.checkpoint_ts, self._record.checkpoint_scn // 1000)
         if checkpoint != self._round.checkpoint_ts and (listed or now - self._listed_at >= LISTING_SECONDS):
+            await require_mount_file(session.repository, self._round)
             self._round = dataclasses.replace(self._round, checkpoint_ts=checkpoint)
             await publish_round(session.repository, self._round)
             self._listed_at = now

@@ -53,6 +53,7 @@ from mover.rootservice.backup_task import BackupTask, run_pg_task
 from mover.rootservice.catalog import Catalog
 from mover.rootservice.key_settings import require_same, writing_key
 from mover.rootservice.lease import Lease
+from mover.rootservice.same_destination import require_known_rounds, require_mount_file
 from mover.rootservice.session import Session
 from mover.rootservice.tenant_files import cluster_version, write_tenant_files
 from mover.rootservice.views import SetView, set_view_of
@@ -102,6 +103,7 @@ async def run(session: Session, *, incremental: bool, plan: bool, stop: asyncio.
 
     Raises:
         PreconditionError: -9040 when no archive round is DOING, -9036 when another backup runs.
+        MountError: -9051 when the destination's directory is not the one it was.
     """
     async with session.lease("backup", floor=await _epoch_floor(session)) as lease:
         round_info = await _require_archive(session)
@@ -172,7 +174,9 @@ def _tell_locked(session: Session, info: BackupInfo, locked: TargetLocked | None
 
 
 async def _require_archive(session: Session) -> ArchiveRound:
-    current = current_round(await load_rounds(session.repository))
+    rounds = await load_rounds(session.repository)
+    await require_known_rounds(session, rounds)
+    current = current_round(rounds)
     if current is None or current.status != ArchiveStatus.DOING:
         status = "STOP" if current is None else ArchiveStatus(current.status).name
         raise PreconditionError(
@@ -181,6 +185,7 @@ async def _require_archive(session: Session) -> ArchiveRound:
             hint="begin archiving with `mover archivelog start` and keep `mover archivelog run` going",
             tenant_id=session.repository.tenant_id,
         )
+    await require_mount_file(session.repository, current)
     return current
 
 

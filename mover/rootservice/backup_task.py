@@ -217,5 +217,7 @@ def _packing(session: Session) -> Packing:
     count = settings.processes or processes_for(settings.workers)
     if count > 1 and settings.dest is not None:
         least = target.capabilities.min_part
-        return ManyProcesses(settings.dest, settings.objects, pace_file(settings), least, limits, count)
+        # Begun before this: the list of backups has been written.
+        proof = session.repository.layout.tenant_data_backup_info(session.repository.tenant_id)
+        return ManyProcesses(settings.dest, settings.objects, pace_file(settings), least, limits, count, proof=proof)
     return OneProcess(target, limits)

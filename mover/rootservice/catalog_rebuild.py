@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 
 from mover.errors import IntegrityError
 from mover.events import Notice
@@ -58,7 +58,7 @@ async def rebuild(session: Session) -> Rebuilt:
     """
     backups = rounds = 0
     unreadable: list[str] = []
-    tenants = await _tenants(session.repository)
+    tenants = await _tenants(session)
     for tenant in tenants:
         repository = Repository(session.repository.target, session.repository.layout, tenant, session.repository.strict)
         name = f"backup:{tenant}"
@@ -76,9 +76,14 @@ async def rebuild(session: Session) -> Rebuilt:
     return Rebuilt(len(tenants), backups, rounds, tuple(unreadable))
 
 
-async def _tenants(repository: Repository) -> list[int]:
-    known = await repository.read(repository.layout.tenant_info(), decode_tenant_infos) or ()
-    return sorted({SYS_TENANT_ID, *(each.tenant_id for each in known)})
+async def _tenants(session: Session) -> list[int]:
+    """Those of the destination, and those that only the catalog knows: it may have been emptied."""
+    repository = session.repository
+    there = await repository.read(repository.layout.tenant_info(), decode_tenant_infos) or ()
+    known = select(backup_task.c.tenant_id).union(select(archive_round.c.tenant_id))
+    async with session.catalog.begin() as connection:
+        here = (await connection.scalars(known)).all()
+    return sorted({SYS_TENANT_ID, *(each.tenant_id for each in there), *here})
 
 
 async def _backup_rows(

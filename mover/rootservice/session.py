@@ -105,6 +105,7 @@ async def open_session(
     *,
     need_source: bool,
     need_catalog: bool = True,
+    create: bool = False,
     archiving: bool = False,
     emit: Emit = ignore,
     clock: Clock | None = None,
@@ -114,6 +115,8 @@ async def open_session(
     Args:
         need_source: the store must be given.
         need_catalog: leases or the views of jobs are used; without it a session is open in half the time.
+        create: make the directory of a ``file://`` destination when it is missing: for a first round only. Later a
+            directory that is not there belongs to a file system that is not mounted.
         archiving: what this session moves goes before what others move, where the destination's use is limited.
 
     Raises ConfigError for what is missing or malformed, UnreachableError for what does not answer.
@@ -127,7 +130,7 @@ async def open_session(
         if pace is not None:
             stack.callback(pace.close)
         target = await open_target(
-            settings.dest, create=need_source, concurrency=settings.concurrency, objects=settings.objects
+            settings.dest, create=create, concurrency=settings.concurrency, objects=settings.objects
         )
         stack.push_async_callback(target.aclose)
         if pace is not None:

@@ -69,7 +69,7 @@ class FileTarget:
 
     async def check(self) -> None:
         tree = self._opened()
-        await self._calls.run(lambda: tree.root.check(full=True), "check", "")
+        await self._calls.run(tree.root.check, "check", "")
 
     async def put(
         self,

@@ -7,14 +7,22 @@ not: no byte can go to the wrong disk, and comparing the two tells what happened
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import struct
 from dataclasses import dataclass
 
 from mover.errors import OB_MOUNT_FILE_NOT_VALID, MountError, UnreachableError
 
 # What a path says when its mount is gone: not there, no longer known to its server, or its FUSE server has ended.
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENOTCONN}
+# statx(2), which os.stat does not use: stx_mask, stx_ino, stx_dev_major, stx_dev_minor and stx_mnt_id of its answer.
+_STATX = struct.Struct("=I28xQ96xIIQ")
+_STATX_INO, _STATX_MNT_ID = 0x100, 0x1000
+_AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
+_libc = ctypes.CDLL(None, use_errno=True)
+_statx = getattr(_libc, "statx", None)
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -28,9 +36,13 @@ class MountIdentity:
 
     @classmethod
     def of(cls, fd: int) -> MountIdentity:
-        """The identity of an open directory. The mount id is the kernel's (``/proc/<pid>/fdinfo``), 0 without /proc."""
-        status = os.fstat(fd)
-        return cls(status.st_dev, status.st_ino, _mount_id(fd))
+        """The identity of an open directory. Raises OSError."""
+        return _identity(fd, "")
+
+    @classmethod
+    def at(cls, path: str) -> MountIdentity:
+        """The identity of the directory that ``path`` leads to now, with one call of the kernel. Raises OSError."""
+        return _identity(_AT_FDCWD, path)
 
 
 class Root:
@@ -56,23 +68,16 @@ class Root:
             ) from error
         self.identity = MountIdentity.of(self.fd)
 
-    def check(self, *, full: bool = False) -> None:
+    def check(self) -> None:
         """Prove that the path still leads to the directory that was opened. Raises MountError, or OSError as it is.
 
-        One stat call; with ``full`` the mount id is compared too, which sees the same directory mounted again.
+        The mount id is compared too, which sees the same file system mounted again.
         """
         try:
-            found = os.stat(self.path)
-            same = (found.st_dev, found.st_ino) == (self.identity.device, self.identity.inode)
-            if same and full:
-                fd = os.open(self.path, _OPEN_DIR)
-                try:
-                    same = MountIdentity.of(fd) == self.identity
-                finally:
-                    os.close(fd)
+            found = MountIdentity.at(self.path)
         except OSError as error:
             raise self._unless_lost(error) from error
-        if not same:
+        if found != self.identity:
             raise self._lost("another file system or directory is in its place")
 
     def reopen(self) -> None:
@@ -122,12 +127,14 @@ def _make(path: str) -> None:
         os.close(fd)
 
 
-def _mount_id(fd: int) -> int:
-    try:
-        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as info:
-            for line in info:
-                if line.startswith("mnt_id:"):
-                    return int(line.split()[1])
-    except OSError:  # no /proc: device and inode have to do
-        pass
-    return 0
+def _identity(directory: int, path: str) -> MountIdentity:
+    """The mount id is 0 where the kernel (before 5.8) or the C library does not tell it."""
+    if _statx is not None:
+        buffer = ctypes.create_string_buffer(256)
+        if _statx(directory, os.fsencode(path), _AT_EMPTY_PATH, _STATX_INO | _STATX_MNT_ID, buffer) == 0:
+            given, inode, major, minor, mount_id = _STATX.unpack_from(buffer)
+            return MountIdentity(os.makedev(major, minor), inode, mount_id if given & _STATX_MNT_ID else 0)
+        if (code := ctypes.get_errno()) != errno.ENOSYS:
+            raise OSError(code, os.strerror(code))
+    status = os.stat(path or directory)
+    return MountIdentity(status.st_dev, status.st_ino, 0)

@@ -17,7 +17,7 @@ from mover.datapath.compression import Compression
 from mover.datapath.intake import PackCounters
 from mover.datapath.packing import Limits, ManyProcesses, processes_for
 from mover.datapath.processes import MacroSpace
-from mover.errors import IntegrityError, MoverError
+from mover.errors import IntegrityError, MountError, MoverError, UnreachableError
 from mover.kernel import xxh3_128
 from mover.media.frames import iter_frames
 from mover.media.header import DataType
@@ -32,9 +32,10 @@ Step = tuple[int, bytes] | UnchangedBlock | Callable[[], None]
 
 
 class Work:
-    def __init__(self, root: Path, count: int = 2) -> None:
+    def __init__(self, root: Path, count: int = 2, proof: str | None = None) -> None:
         self.root = root
-        self.packing = ManyProcesses(root.as_uri(), {}, root.parent / "pace", 0, LIMITS, count)
+        root.mkdir(exist_ok=True)  # the processes do not: a directory that is not there is not mounted
+        self.packing = ManyProcesses(root.as_uri(), {}, root.parent / "pace", 0, LIMITS, count, proof=proof)
         self.counters = PackCounters()
         self.yielded = 0
 
@@ -115,6 +116,20 @@ async def test_what_goes_wrong_there_is_raised_here(tmp_path: Path) -> None:
         await Work(tmp_path).run([(index, linked_block(b"x")) for index in range(400)])
     assert taken.read_bytes() == b"somebody's"
     assert files_below(tmp_path) == [SPACE.path_of(1)]
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["another one", "not there"])
+async def test_processes_write_nothing_into_a_directory_that_is_not_the_one_of_the_backup(
+    tmp_path: Path, there: bool
+) -> None:
+    work = Work(tmp_path / "dest", proof="the/list")
+    if not there:
+        work.root.rmdir()
+    with pytest.raises(MountError if there else UnreachableError) as refused:
+        await work.run([(index, linked_block(b"x")) for index in range(40)])
+    assert refused.value.exit_code == 7 and refused.value.hint
+    assert files_below(tmp_path) == ["pace"]
+    assert work.root.exists() == there
 
 
 async def test_the_readers_own_error_is_the_one_that_is_raised(tmp_path: Path) -> None:

@@ -1,18 +1,21 @@
 """A real file system that misbehaves on demand: a directory seen through FUSE, in a process of its own.
 
 ``python fuse_mount.py MOUNT BACKING STATE`` serves it; STATE/faults.json names operations that hang or fail, and an
-operation that hangs leaves STATE/hung.<operation>. Renaming without replacing is refused, as NFS refuses it.
+operation that hangs leaves STATE/hung.<operation>. With a plan operations are counted and those from a number on fail;
+STATE/counted has the count and the names of those that failed. Renaming without replacing is refused, as by NFS.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +32,7 @@ class FuseMount:
         self.state = directory / "state"
         for made in (self.path, self.backing, self.state):
             made.mkdir()
+        self._numbers = itertools.count(1)
         self.faults()
         command = [sys.executable, __file__, self.path, self.backing, self.state]
         self._log = (self.state / "log").open("wb")
@@ -43,9 +47,29 @@ class FuseMount:
         """From now on the operations in ``hang`` ("*" = all) do not return, those in ``fail`` return an errno."""
         for old in self.state.glob("hung.*"):
             old.unlink()
+        self._write({"hang": hang, "fail": fail or {}})
+
+    def _write(self, faults: dict[str, object]) -> None:
         new = self.state / "faults.new"
-        new.write_text(json.dumps({"hang": hang, "fail": fail or {}}))
+        new.write_text(json.dumps({"hang": (), "fail": {}, "plan": None} | faults))
         new.replace(self.state / "faults.json")
+
+    def plan(self, *, at: int | None, code: int = 0, times: int = 1) -> None:
+        """Count operations from now on; the one with the number ``at`` (from 0) and the ``times`` - 1 after it fail."""
+        (self.state / "counted").unlink(missing_ok=True)
+        self._write({"plan": {"id": next(self._numbers), "at": at, "code": code, "times": times}})
+
+    def counted(self) -> tuple[int, list[str]]:
+        """How many operations there were since :meth:`plan`, and which of them failed by it."""
+        try:
+            said = json.loads((self.state / "counted").read_text())
+        except FileNotFoundError:
+            return 0, []
+        return said["count"], said["failed"]
+
+    def unmount(self) -> None:
+        """Lazily, as an administrator does it while it is in use: the path leads to the directory below."""
+        subprocess.run(["umount", "-l", self.path], check=True)
 
     def hung(self, operation: str) -> bool:
         """Whether such an operation hangs now."""
@@ -90,8 +114,28 @@ def serve(mount: str, backing: str, state: str) -> None:
     class Files(mfusepy.Operations):
         use_ns = True
 
+        def __init__(self) -> None:
+            self._lock = threading.Lock()
+            self._plan, self._count, self._failed = 0, 0, []
+
+        def _planned(self, operation: str, plan) -> None:
+            """Count it, and fail when the plan says so."""
+            with self._lock:
+                if plan["id"] != self._plan:
+                    self._plan, self._count, self._failed = plan["id"], 0, []
+                number, self._count = self._count, self._count + 1
+                fails = plan["at"] is not None and 0 <= number - plan["at"] < plan["times"]
+                self._failed += [operation] if fails else []
+                said = Path(state, "counted.new")
+                said.write_text(json.dumps({"count": self._count, "failed": self._failed}))
+                said.replace(Path(state, "counted"))
+            if fails:
+                raise OSError(plan["code"], os.strerror(plan["code"]))
+
         def _enter(self, operation: str) -> None:
             faults = json.loads(Path(state, "faults.json").read_text())
+            if faults["plan"]:
+                self._planned(operation, faults["plan"])
             if code := faults["fail"].get(operation):
                 raise OSError(code, os.strerror(code))
             while {operation, "*"} & set(faults["hang"]):
@@ -142,6 +186,10 @@ def serve(mount: str, backing: str, state: str) -> None:
 
         def fsyncdir(self, path, datasync, fh):
             self._enter("fsyncdir")
+            return 0
+
+        def flush(self, path, fh):
+            self._enter("close")  # what close() returns
             return 0
 
         def release(self, path, fh):
