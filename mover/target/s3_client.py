@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 ATTEMPTS = 8  # about 20 s of waiting in all: a restart of the store
 ATTEMPT_SECONDS = 90.0
+CALL_SECONDS = 300.0  # after this there is no other attempt, twice what the body may take beside it
 SLOWEST_BYTES_PER_SECOND = 64 << 10  # a body may take this long beside ATTEMPT_SECONDS
 _FIRST_WAIT = 0.2
 _LONGEST_WAIT = 10.0
@@ -127,6 +128,7 @@ class S3Client:
         limit = attempts or self._attempts
         moved = max([size, *(len(memory) for memory in (body, into) if memory is not None)])
         seconds = ATTEMPT_SECONDS + moved / SLOWEST_BYTES_PER_SECOND
+        over = self._clock.monotonic() + CALL_SECONDS + 2 * moved / SLOWEST_BYTES_PER_SECOND
         attempt = 0
         corrected: set[str] = set()
         while True:
@@ -140,7 +142,7 @@ class S3Client:
                     self.skew = failure.skew
                 if failure.slower:
                     self.slots.throttled()
-                again = failure.passes and attempt < limit
+                again = failure.passes and attempt < limit and self._clock.monotonic() < over
                 if not again and "keys" not in corrected and failure.doubts_keys(self.sign_in.temporary):
                     corrected.add("keys")
                     again = await self._new_keys(generation) or failure.ended

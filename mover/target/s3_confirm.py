@@ -277,6 +277,15 @@ def etag_of(answer: dict[str, Any]) -> str | None:
     return etag if _MD5.match(etag) and _plain(answer) else None
 
 
+def etag_of_parts(etags: Sequence[str]) -> str | None:
+    """The ETag of a multipart object by those of its parts, as most stores make it; None where those are no MD5s."""
+    digests = [etag.strip('"').lower() for etag in etags]
+    if not all(_MD5.match(digest) for digest in digests):
+        return None
+    joined = bytes.fromhex("".join(digests))
+    return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(digests)}"
+
+
 async def _try(
     client: S3Client, content: memoryview, asks: dict[str, Any], attempts: int | None = None
 ) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class S3Deleter:
                     failed.append(error)
                     return
 
-        await asyncio.gather(*(work() for _ in range(min(AT_ONCE, len(paths)))))
+        await asyncio.gather(*(work() for _ in range(min(AT_ONCE, self._client.slots.limit, len(paths)))))
         if failed:
             raise failed[0]
         if locked:

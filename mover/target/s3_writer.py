@@ -8,13 +8,13 @@ that is complete, so writers that wait for each other's callers can not lock eac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from mover.errors import MoverError, TargetError, TargetExists
 from mover.target.base import BytesPart, ObjectInfo, Part
 from mover.target.s3_client import S3Client
-from mover.target.s3_confirm import Confirmation, Mark
+from mover.target.s3_confirm import Confirmation, Mark, etag_of_parts
 from mover.target.s3_put import NONCE, confirm_parts, head, new_nonce, nonce_of, put_whole, require_encrypted, taken
 
 ABORT_SECONDS = 15.0
@@ -222,9 +222,15 @@ class S3Writer:
             if not isinstance(error, TargetExists) and error.where.get("s3_code") != "NoSuchUpload":
                 raise
             found = await head(client, self._path)
-            if found is None or nonce_of(found) != self._nonce:
+            if found is None or not self._is_ours(found, [etag for _, etag in confirmed]):
                 raise
         return await confirm_parts(client, self._path, marks, answer, self._nonce, self._way, self._options)
+
+    def _is_ours(self, found: dict[str, Any], etags: Sequence[str]) -> bool:
+        """Whether an object is the one of this upload: by its nonce, or by its ETag where metadata is not kept."""
+        nonce = nonce_of(found)
+        said = str(found.get("ETag", "")).strip('"').lower()
+        return nonce == self._nonce or (nonce is None and said == etag_of_parts(etags))
 
     async def _clean(self) -> None:
         """Remove every trace, in the order that lets nothing come back: parts, publication, upload, object."""

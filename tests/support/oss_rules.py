@@ -28,6 +28,7 @@ class Rules:
     append: bool = True
     versions: bool = False  # a deletion leaves the version behind, as a bucket with object lock has it
     lock: bool = False
+    metadata: bool = True  # keeps what users say of an object
     deaf: bool = False  # takes options of objects and forgets them
     list_most: int = 1000
     parts_most: int = 10_000

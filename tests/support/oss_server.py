@@ -350,6 +350,8 @@ class ObjectStore:
     def _kept(self, headers, method):
         """What an object is stored with. Refused for options that the store does not have."""
         kept = {name: value for name, value in headers.items() if name.startswith((*_KEPT, _LOCK))}
+        if not self.rules.metadata:
+            kept = {name: value for name, value in kept.items() if not name.startswith("x-amz-meta-")}
         if self.rules.deaf:
             return {name: value for name, value in kept.items() if name.startswith("x-amz-meta-")}
         sse, key_id = kept.get("x-amz-server-side-encryption"), "x-amz-server-side-encryption-aws-kms-key-id"

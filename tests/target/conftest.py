@@ -91,7 +91,6 @@ def locking():
         "weed-generic-fast",
         "weed-seaweedfs-aiobotocore",
         "oss-oss-fast",
-        "oss-oss-aiobotocore",
         "juicefs-generic-fast",
         "rclone-generic-fast",
     ],

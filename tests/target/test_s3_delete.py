@@ -6,6 +6,7 @@ import pytest
 from oss_rules import AMAZON, OSS
 from oss_server import oss_server
 
+from mover.clock import SystemClock
 from mover.errors import TargetError, TargetLocked, UnreachableError
 from mover.target.s3 import S3Target
 from mover.target.url import open_target, parse_url
@@ -78,7 +79,7 @@ async def test_an_answer_that_says_nothing_of_the_keys(opened, base, kind):
     assert all(misdeed.times == 0 for misdeed in store.misdeeds)
 
 
-class Patient:
+class Patient(SystemClock):
     async def sleep(self, seconds):
         pass
 
