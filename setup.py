@@ -26,6 +26,7 @@ SOURCES = Path("_native")
 # Libraries that each module links with; xxhash is compiled in from its header.
 MODULES = {
     "checksum": [],
+    "clog": ["zstd", "lz4", "pthread"],
     "codec": ["zstd", "lz4", "pthread"],
     "macroblock": [],
     "pack": ["zstd", "lz4", "pthread"],

@@ -100,7 +100,7 @@ class Settings:
         values.url,
         None,
         "URL",
-        "What is backed up: seekdb:///base/dir, the directory the engine runs in.",
+        "What is backed up: seekdb:///base/dir, or oceanbase://user@host:2881/?data_dir=... (3.1).",
         show=redact_url,
     )
     dest: str | None = _row(

@@ -18,6 +18,14 @@ settings.register_profile("fuzz", max_examples=1000, **calm)
 settings.load_profile(os.environ.get("MOVER_HYPOTHESIS", "mover"))
 
 
+@pytest.fixture(scope="session")
+def mariadb():
+    from mariadb import mariadb_server
+
+    with mariadb_server() as server:
+        yield server
+
+
 def pytest_collection_modifyitems(items):
     """What waits for engines first: it takes longest, and the other workers do everything else meanwhile."""
     here = Path(__file__).parent

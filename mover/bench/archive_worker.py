@@ -20,6 +20,7 @@ from mover.bench.log_data import ENDS
 from mover.config import Settings
 from mover.events import ArchiveProgress, Event
 from mover.rootservice import archive
+from mover.rootservice.round_views import RoundView
 from mover.rootservice.session import open_session
 from mover.store.seekdb.catalog import Catalog, LogStat
 from mover.store.seekdb.paths import StorePaths
@@ -91,6 +92,7 @@ async def _follow(job: dict[str, Any], dest: str, ready: Callable[[], dict[str, 
         facts, used = ready(), _cpu()
         paced.began = time.monotonic()
         view = await archive.run(session, until_caught_up=False, stop=stop)
+        assert isinstance(view, RoundView)
         took, cost = time.monotonic() - paced.began, _cpu() - used
     lags = _lags(paced, published)
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -41,7 +41,7 @@ def command() -> None:
 )
 @click.pass_obj
 def start(invocation: Invocation) -> int:
-    async def body(session: Session, _control: Control) -> RoundView:
+    async def body(session: Session, _control: Control) -> RoundView | ArchiveView:
         from mover.rootservice import archive
 
         return await archive.start(session)
@@ -59,7 +59,7 @@ def start(invocation: Invocation) -> int:
 )
 @click.pass_obj
 def stop(invocation: Invocation) -> int:
-    async def body(session: Session, _control: Control) -> RoundView:
+    async def body(session: Session, _control: Control) -> RoundView | ArchiveView:
         from mover.rootservice import archive
 
         return await archive.stop(session)
@@ -84,7 +84,7 @@ def stop(invocation: Invocation) -> int:
 )
 @click.pass_obj
 def run(invocation: Invocation, until_caught_up: bool) -> int:
-    async def body(session: Session, control: Control) -> RoundView:
+    async def body(session: Session, control: Control) -> RoundView | ArchiveView:
         from mover.rootservice import archive
 
         with control.graceful() as stop:
@@ -123,11 +123,13 @@ def show_rounds(invocation: Invocation) -> int:
     return outcome.status(DONE)
 
 
-def _report(invocation: Invocation, view: RoundView, did: str) -> None:
-    entry = view.as_json()
+def _report(invocation: Invocation, view: RoundView | ArchiveView, did: str) -> None:
+    found = view.as_json()
     if invocation.json:
-        print_json(entry, invocation.redactor)
-    elif not invocation.quiet:
+        print_json(found, invocation.redactor)
+        return
+    rounds = found.get("rounds", (found,))
+    for entry in () if invocation.quiet else cast("list[dict[str, object]]", rounds):
         say(
             f"archive round {entry['round']} of tenant {entry['tenant_id']} is {entry['status']} ({did}); "
             f"durable to {entry['max_next_time']} (lsn {entry['checkpoint_lsn']})",

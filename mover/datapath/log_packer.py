@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mover.datapath.compression import Compression
+from mover.datapath.index_writer import IndexWriter
 from mover.datapath.log_compression import LogCompression
 from mover.encryption.cipher import DataKey, Sealer
-from mover.errors import TargetExists
 from mover.kernel import palf_frame_groups
 from mover.kernel.palf import GROUP_COLUMNS
 from mover.media.archive import (
@@ -26,7 +26,7 @@ from mover.media.archive import (
     block_size,
     seal_block,
 )
-from mover.media.archive_index import INDEX_FILE_LIMIT, INDEX_RECORD_SIZE, ArchiveIndexRecord
+from mover.media.archive_index import ArchiveIndexRecord
 from mover.media.pg import PGKey
 from mover.media.sealed import Sealing, place_of
 from mover.media.sealed_log import LEAD, OVERHEAD, public, seal_payload
@@ -50,7 +50,7 @@ class RoundStart:
     clog_epoch_id: int = 0
     accum_checksum: int = 0
 
-    def record(self, file_id: int, packer: _OpenFile | None, previous: ArchiveIndexRecord | None) -> ArchiveIndexRecord:
+    def record(self, file_id: int, packer: LogFile | None, previous: ArchiveIndexRecord | None) -> ArchiveIndexRecord:
         """The index record of a closed file; without log in it, one that says so and repeats the previous end."""
         last_id = previous.max_log_id if previous else self.start_log_id - 1
         last_ts = previous.max_log_submit_ts if previous else self.log_submit_ts
@@ -77,7 +77,7 @@ class RoundStart:
 
 
 @dataclass(slots=True)
-class _OpenFile:
+class LogFile:
     """A data file that is being filled, or one that was found and is being closed."""
 
     file_id: int
@@ -132,14 +132,12 @@ class LogPacker:
         self._start = start
         self._accum = accum
         self._next_file_id = next_file_id
-        self._index_id, self._index_size, self._index_bytes = index
-        self._index_content = b""  # of the open index file, once it was read or written
-        self._last_record = last_record
+        self._index = IndexWriter(repository, round_id, pg, index=index, last_record=last_record, fence=fence)
         self._compression = LogCompression(compression)
         self._fence = fence
         self._sealer = None if key is None else Sealer(key)
         self._lead, self._overhead = (0, 0) if key is None else (LEAD, OVERHEAD)  # of an encrypted payload
-        self._file: _OpenFile | None = None
+        self._file: LogFile | None = None
         # At the same place in its page as it will have in the file, so that whole pages go out without a copy.
         self._buffer = _memory(max(buffer_size, _PAGE + block_size(MAX_RAW_PAYLOAD + self._overhead)))
         self._first = 0  # where in the buffer the bytes begin that are to be written
@@ -189,7 +187,7 @@ class LogPacker:
             self._room()[:size] = framed
         file = self._file
         if file is None:
-            file = self._file = _OpenFile(self._next_file_id, self._epoch)
+            file = self._file = LogFile(self._next_file_id, self._epoch)
             self._next_file_id += 1
         rows = log.table
         first, last = start * GROUP_COLUMNS, (start + count - 1) * GROUP_COLUMNS
@@ -262,44 +260,13 @@ class LogPacker:
         if self._file is None:
             return
         assert not self._pending
-        record = self._start.record(self._file.file_id, self._file, self._last_record)
+        record = self._start.record(self._file.file_id, self._file, self._index.last_record)
         await self.write_record(record)
         self._file, self._first = None, 0
 
     async def write_record(self, record: ArchiveIndexRecord) -> None:
         """Append an index record; its data file is closed and durable."""
-        self._fence()
-        data = record.pack()
-        begins = self._index_id == 0 or self._index_size + INDEX_RECORD_SIZE > INDEX_FILE_LIMIT
-        if begins:
-            self._index_id, self._index_size, self._index_content = self._index_id + 1, 0, b""
-        layout = self._repository.layout
-        path = layout.archive_index(self._repository.tenant_id, self._round, self._pg, self._index_id)
-        if begins:
-            await self._target.put(path, data, if_absent=True)
-        else:
-            await self._require_unchanged(path)
-            if self._target.capabilities.append:
-                await self._target.append(path, self._index_size, data)
-            else:
-                # Extended, never changed: what was there stays its prefix.
-                if len(self._index_content) != self._index_size:
-                    self._index_content = await self._target.get(path, 0, self._index_size)
-                await self._target.put(path, self._index_content + data)
-        self._index_content = self._index_content[: self._index_size] + data
-        self._index_size += len(data)
-        self._index_bytes = self._index_size
-        self._last_record = record
-
-    async def _require_unchanged(self, path: str) -> None:
-        """Extending an index file replaces what is behind our end: that must not be another archiver's record.
-
-        Leases of different catalogs do not know each other, so the destination is asked.
-        """
-        found = await self._target.stat(path)
-        if found is None or found.size != self._index_bytes:
-            size = "gone" if found is None else f"of {found.size} bytes"
-            raise TargetExists(f"{path}: the index file is {size}, it was of {self._index_bytes}", path=path)
+        await self._index.write(record)
 
     def _room(self) -> memoryview:
         """The buffer behind what is to be written."""

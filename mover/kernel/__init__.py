@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from mover.kernel._palf_py import palf_cut
+from mover.kernel.clog import ClogEntry, ClogStop, ClogWalk
 from mover.kernel.macroblock import MacroHeader
 from mover.kernel.pack import Order, PackedFrame, frame_room
 from mover.kernel.palf import (
@@ -31,6 +32,7 @@ try:
     if os.environ.get("MOVER_PURE", "") not in ("", "0"):
         raise ModuleNotFoundError("MOVER_PURE is set")
     from mover._native.checksum import Xxh3_128, crc64_xz, crc64_xz_combine, ob_crc64, xxh3_128
+    from mover._native.clog import clog_gather, clog_walk
     from mover._native.codec import (
         decode_vi64,
         encode_vi64,
@@ -52,6 +54,7 @@ except ModuleNotFoundError:
         ob_crc64,
         xxh3_128,
     )
+    from mover.kernel._clog_py import clog_gather, clog_walk
     from mover.kernel._codec_py import (
         decode_vi64,
         encode_vi64,
@@ -78,6 +81,9 @@ __all__ = [
     "UNPACK_HEAD",
     "UNPACK_SLAB",
     "BlockRead",
+    "ClogEntry",
+    "ClogStop",
+    "ClogWalk",
     "Expected",
     "MacroHeader",
     "Order",
@@ -91,6 +97,8 @@ __all__ = [
     "Read",
     "Verdict",
     "Xxh3_128",
+    "clog_gather",
+    "clog_walk",
     "crc64_xz",
     "crc64_xz_combine",
     "decode_vi64",

@@ -45,6 +45,7 @@ class DataType(IntEnum):
     MANIFEST_ROOT = 203
     ROUND_RECORD = 204
     KEY_RING = 205
+    CLUSTER_RECORD = 206
     COPY_RECORD = 210
 
 

@@ -49,6 +49,7 @@ _BY_DATA_TYPE = {
     DataType.SET_FILE_INFO: FileKind.SET_FILE_INFO,
     DataType.MANIFEST_FACTS: FileKind.MANIFEST,
     DataType.ROUND_RECORD: FileKind.ROUND_RECORD,
+    DataType.CLUSTER_RECORD: FileKind.CLUSTER_RECORD,
     DataType.COPY_RECORD: FileKind.COPY_RECORD,
     DataType.KEY_RING: FileKind.KEY_RING,
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 from mover.media import info
 from mover.media.archive_index import INDEX_RECORD_SIZE, parse_archive_key, read_archive_key, scan_index_file
+from mover.media.cluster_record import ClusterRecord
 from mover.media.copy_record import decode_copies
 from mover.media.header import DataType
 from mover.media.inspect_sealed import record_fields
@@ -119,5 +120,7 @@ WHOLE: dict[FileKind, Callable[[bytes, bool], Whole]] = {
     FileKind.COPY_RECORD: _copied,
     FileKind.ROUND_RECORD: _one("round_record", lambda data: record_fields(RoundRecord.decode(data))),
     FileKind.KEY_RING: _one("key_ring", lambda data: decode_key_ring(data).as_json()),
+    FileKind.ROUND_RECORD: _one("round_record", RoundRecord.decode),
+    FileKind.CLUSTER_RECORD: _one("cluster_record", ClusterRecord.decode),
     FileKind.STOP_REQUEST: _one("stop_request", lambda data: {"bytes": len(data)}),
 }

@@ -18,6 +18,7 @@ INCARNATION = 1
 SYS_TENANT_ID = 1
 MANIFEST_NAME = "mover_manifest"
 ROUND_RECORD_NAME = "mover_round"
+CLUSTER_RECORD_NAME = "mover_cluster"
 STOP_REQUEST_NAME = "mover_stop"
 COPY_RECORD_DIR = "mover_copy"
 KEYS_NAME = "mover_keys"
@@ -54,6 +55,7 @@ class FileKind(Enum):
     SET_FILE_INFO = "backup_set_file_info"
     MANIFEST = "mover_manifest"
     ROUND_RECORD = "mover_round"
+    CLUSTER_RECORD = "mover_cluster"
     STOP_REQUEST = "mover_stop"
     COPY_RECORD = "mover_copy"
     KEY_RING = "mover_keys"
@@ -180,6 +182,10 @@ class Layout:
     def round_record(self, tenant_id: int, round_id: int) -> str:
         """mover's own facts about a round."""
         return f"{self.round_dir(tenant_id, round_id)}/{ROUND_RECORD_NAME}"
+
+    def cluster_record(self, round_id: int) -> str:
+        """mover's own facts about a round of a cluster."""
+        return f"{self.round_dir(SYS_TENANT_ID, round_id)}/{CLUSTER_RECORD_NAME}"
 
     def stop_request(self, tenant_id: int, round_id: int) -> str:
         """There while somebody asks the archiver of a round to stop."""
@@ -325,7 +331,7 @@ def _patterns() -> Iterator[tuple[FileKind, re.Pattern[str]]]:
     yield rule(FileKind.KEY_RING, rf"{KEYS_NAME}/(?P<file_id>{_N})")
     yield rule(FileKind.CLOG_INFO, rf"clog_info/(?P<server_id>{_N})_(?P<ip>[0-9A-Za-z.:]+)_(?P<port>{_N})")
     yield rule(FileKind.TENANT_CLOG_BACKUP_INFO, rf"(?P<tenant_id>{_N})/clog/tenant_clog_backup_info")
-    for kind in (FileKind.MOUNT_FILE, FileKind.ROUND_RECORD, FileKind.STOP_REQUEST):
+    for kind in (FileKind.MOUNT_FILE, FileKind.ROUND_RECORD, FileKind.CLUSTER_RECORD, FileKind.STOP_REQUEST):
         yield rule(kind, rf"{_ROUND}/{kind.value}")
     yield rule(FileKind.ARCHIVE_DATA, rf"{_ROUND}/data/{_PG_DIR}/(?P<file_id>{_N})")
     yield rule(FileKind.ARCHIVE_INDEX, rf"{_ROUND}/index/{_PG_DIR}/(?P<file_id>{_N})")

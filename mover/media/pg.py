@@ -8,6 +8,7 @@ from dataclasses import dataclass
 # OceanBase 3.1: the id of a tablegroup carries this bit inside the low 40 bits of a table id.
 TABLEGROUP_MASK = 1 << 39
 TENANT_SHIFT = 40
+TWO_LEVEL_FLAG = 1 << 28  # in part id and subpart id of a table with two levels of partitions
 _WIRE = struct.Struct(">Qii")
 
 
@@ -28,13 +29,22 @@ class PGKey:
         """The key of log stream ``ls_id`` of a 4.x tenant."""
         return cls(tenant_id << TENANT_SHIFT | TABLEGROUP_MASK | ls_id)
 
+    @classmethod
+    def of_partition(cls, table_id: int, partition_id: int, partition_count: int) -> PGKey:
+        """The key of a 3.1 partition: ``partition_id`` as views and directories have it."""
+        if partition_id >> 60 & 1:
+            return cls(table_id, partition_id >> 32, partition_id & 0xFFFF_FFFF)
+        return cls(table_id, partition_id, partition_count)
+
     @property
     def tenant_id(self) -> int:
         return self.table_id >> TENANT_SHIFT
 
     @property
     def partition_id(self) -> int:
-        """The number in directory names. Two-level partitions are not made by the stores mover captures."""
+        """The number in directory names; of two-level partitions part and subpart, which both carry a flag."""
+        if self.part_id & TWO_LEVEL_FLAG and self.assist_id & TWO_LEVEL_FLAG:
+            return self.part_id << 32 | self.assist_id
         return self.part_id
 
     def pack(self) -> bytes:

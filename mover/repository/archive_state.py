@@ -14,6 +14,7 @@ from mover.media.archive_info import (
     encode_archive_rounds,
     update_round,
 )
+from mover.media.cluster_record import ClusterRecord
 from mover.media.layout import SYS_TENANT_ID
 from mover.media.round_record import ROUND_RECORD_NAME, STOP_REQUEST_NAME, RoundRecord
 from mover.repository.tree import Repository
@@ -64,6 +65,24 @@ async def load_record(repository: Repository, round_id: int) -> RoundRecord | No
 async def publish_record(repository: Repository, record: RoundRecord) -> None:
     """Replace the round record."""
     await repository.write(_own(repository, record.round_id, ROUND_RECORD_NAME), record.encode())
+
+
+async def load_cluster_record(repository: Repository, round_id: int) -> ClusterRecord | None:
+    """What mover noted about a round of a cluster; None for any other round."""
+    return await repository.read(repository.layout.cluster_record(round_id), ClusterRecord.decode)
+
+
+async def load_shown_record(repository: Repository, round_id: int) -> RoundRecord | None:
+    """What mover noted about the tenant's round, whether the tenant is one of a cluster's or alone."""
+    record = await load_record(repository, round_id)
+    if record is None and (of_cluster := await load_cluster_record(repository, round_id)) is not None:
+        return of_cluster.of_tenant(repository.tenant_id)
+    return record
+
+
+async def publish_cluster_record(repository: Repository, record: ClusterRecord) -> None:
+    """Replace the record of a cluster's round."""
+    await repository.write(repository.layout.cluster_record(record.round_id), record.encode())
 
 
 async def request_stop(repository: Repository, round_id: int, asked_us: int) -> None:

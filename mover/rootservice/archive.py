@@ -29,17 +29,20 @@ from mover.media.round_record import RoundRecord
 from mover.repository.archive_state import (
     load_record,
     load_rounds,
+    load_shown_record,
     publish_record,
     publish_round,
     publish_rounds,
     request_stop,
     require_doing,
 )
+from mover.repository.tenants import known_tenants, of_tenant
+from mover.rootservice import cluster_archive
 from mover.rootservice.archiver import READ_SIZE, Archiver
 from mover.rootservice.catalog_tables import archive_round
 from mover.rootservice.key_settings import writing_key
 from mover.rootservice.lease import Lease, holder_is_dead
-from mover.rootservice.round_views import RoundView
+from mover.rootservice.round_views import ArchiveView, RoundView
 from mover.rootservice.same_destination import require_known_rounds, require_mount_file
 from mover.rootservice.session import Session
 from mover.store.base import LogCursor, LogSource, StoreIdentity
@@ -49,12 +52,17 @@ STOP_GRACE_SECONDS = 5.0  # for the last of the log, after which a destination t
 FIRST_REAL_SCN = 10**18  # ns: September 2001, before there was any OceanBase
 
 
-async def start(session: Session) -> RoundView:
+async def start(session: Session) -> RoundView | ArchiveView:
     """ARCHIVELOG: begin a new round at the oldest log the store still has, and bring it to DOING.
 
     Raises PreconditionError when a round is not stopped yet, or another archiver works; MountError when the catalog
     knows rounds of this directory and there are none.
     """
+    if session.maybe_cluster is not None:
+        async with _archive_lease(session) as lease:
+            views = await cluster_archive.start(session, session.maybe_cluster, lease)
+            await _note_all(session, lease, views)
+            return views
     repository, layout = session.repository, session.repository.layout
     tenant = repository.tenant_id
     identity = await session.store.identity()
@@ -127,7 +135,7 @@ async def start(session: Session) -> RoundView:
     return RoundView(tenant, doing, record, 0.0)
 
 
-async def run(session: Session, *, until_caught_up: bool, stop: asyncio.Event) -> RoundView:
+async def run(session: Session, *, until_caught_up: bool, stop: asyncio.Event) -> RoundView | ArchiveView:
     """Archive the current round in the foreground; see :meth:`Archiver.run`.
 
     Raises PreconditionError when no round is DOING or another archiver works; MountError when it is not the directory
@@ -153,8 +161,15 @@ async def run(session: Session, *, until_caught_up: bool, stop: asyncio.Event) -
         await asyncio.gather(stopped, archiving, return_exceptions=True)
 
 
-async def _run(session: Session, *, until_caught_up: bool, stop: asyncio.Event) -> RoundView:
+async def _run(session: Session, *, until_caught_up: bool, stop: asyncio.Event) -> RoundView | ArchiveView:
     repository = session.repository
+    if session.maybe_cluster is not None:
+        await require_doing(repository)
+        async with _archive_lease(session) as lease:
+            cluster = session.maybe_cluster
+            views = await cluster_archive.run(session, cluster, lease, until_caught_up=until_caught_up, stop=stop)
+            await _note_all(session, lease, views)
+            return views
     identity = await session.store.identity()
     await require_known_rounds(session, await load_rounds(repository))
     await require_doing(repository)
@@ -170,7 +185,7 @@ async def _run(session: Session, *, until_caught_up: bool, stop: asyncio.Event) 
     return RoundView(repository.tenant_id, ended, record, None)
 
 
-async def stop(session: Session) -> RoundView:
+async def stop(session: Session) -> RoundView | ArchiveView:
     """NOARCHIVELOG: end the current round.
 
     A running archiver is asked to archive what is committed and finish the round; without one the round ends where
@@ -184,11 +199,16 @@ async def stop(session: Session) -> RoundView:
             code=OB_ARCHIVE_ALREADY_STOPPED,
             hint="`mover archivelog start` begins one",
         )
+    of_cluster = len(await known_tenants(repository)) > 1
     await request_stop(repository, current.round_id, session.clock.now_us())
     deadline = session.clock.monotonic() + STOP_WAIT_SECONDS
     while True:
         try:
             async with _archive_lease(session) as lease:
+                if of_cluster:
+                    views = await cluster_archive.end(session, lease)
+                    await _note_all(session, lease, views)
+                    return views
                 current = current_round(await load_rounds(repository)) or current
                 for state in (ArchiveStatus.STOPPING, ArchiveStatus.STOP):
                     if current.status != ArchiveStatus.STOP:
@@ -214,6 +234,8 @@ async def stop(session: Session) -> RoundView:
                 ) from None
         else:
             break
+    if of_cluster:
+        return await cluster_archive.round_views(session)
     record = await load_record(repository, current.round_id)
     return RoundView(repository.tenant_id, current, record, None)
 
@@ -257,7 +279,7 @@ async def _archive_lease(session: Session) -> AsyncIterator[Lease]:
 
 async def _current_record(session: Session) -> RoundRecord | None:
     current = current_round(await load_rounds(session.repository))
-    return await load_record(session.repository, current.round_id) if current else None
+    return await load_shown_record(session.repository, current.round_id) if current else None
 
 
 @asynccontextmanager
@@ -282,9 +304,15 @@ async def _first_log(log: LogSource, lsn: int, now_us: int) -> tuple[int, int]:
     return found.first_log_id, next((scn for scn in scns if scn > FIRST_REAL_SCN), now_us * 1000)
 
 
+async def _note_all(session: Session, lease: Lease, views: ArchiveView) -> None:
+    for view in views.rounds:
+        own = dataclasses.replace(session, repository=of_tenant(session.repository, view.tenant_id))
+        await _note(own, lease, view.info)
+
+
 async def _note(session: Session, lease: Lease, info: ArchiveRound) -> None:
     """Remember the round in the catalog, for the views."""
-    record = await load_record(session.repository, info.round_id)
+    record = await load_shown_record(session.repository, info.round_id)
     async with session.catalog.begin() as connection:
         await lease.guard(connection)
         await session.catalog.upsert(

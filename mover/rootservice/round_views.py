@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from mover.clock import iso_from_us
 from mover.media.archive_info import ArchiveRound, ArchiveStatus
 from mover.media.round_record import RoundRecord
-from mover.repository.archive_state import load_record, load_rounds
+from mover.repository.archive_state import load_rounds, load_shown_record
+from mover.repository.tenants import known_tenants, of_tenant
 from mover.rootservice.session import Session
 
 
@@ -48,7 +49,7 @@ class RoundView:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveView:
-    """All rounds of the tenant, oldest first."""
+    """Rounds of one tenant, or of several, oldest first."""
 
     rounds: tuple[RoundView, ...]
 
@@ -58,13 +59,14 @@ class ArchiveView:
 
 async def archive_view(session: Session) -> ArchiveView:
     """What the destination says about every round. Needs no source, no catalog and no lease."""
-    repository = session.repository
     now_us = session.clock.now_us()
     views = []
-    for info in await load_rounds(repository):
-        record = await load_record(repository, info.round_id)
-        running = info.status in {ArchiveStatus.BEGINNING, ArchiveStatus.DOING, ArchiveStatus.STOPPING}
-        since = (record.caught_up_us if record else 0) or info.checkpoint_ts
-        lag = max(0, now_us - since) / 1e6 if running else None
-        views.append(RoundView(repository.tenant_id, info, record, lag))
+    for tenant_id in await known_tenants(session.repository):
+        repository = of_tenant(session.repository, tenant_id)
+        for info in await load_rounds(repository):
+            record = await load_shown_record(repository, info.round_id)
+            running = info.status in {ArchiveStatus.BEGINNING, ArchiveStatus.DOING, ArchiveStatus.STOPPING}
+            since = (record.caught_up_us if record else 0) or info.checkpoint_ts
+            lag = max(0, now_us - since) / 1e6 if running else None
+            views.append(RoundView(tenant_id, info, record, lag))
     return ArchiveView(tuple(views))

@@ -19,6 +19,7 @@ from mover.repository.keys import load_keys
 from mover.repository.tree import Repository
 from mover.rootservice.state import catalog_url, join_pace
 from mover.store.base import Store
+from mover.store.cluster import Cluster
 from mover.target.pacing import PacedTarget, SharedPace
 from mover.target.url import open_target
 
@@ -41,10 +42,13 @@ class Session:
     clock: Clock
     emit: Emit
     maybe_store: Store | None
+    maybe_cluster: Cluster | None = None  # a source of many PGs; then there is no store
 
     @property
     def store(self) -> Store:
-        """The source. Raises ConfigError when none was given."""
+        """The source. Raises ConfigError when none was given, or it is a cluster."""
+        if self.maybe_store is None and self.maybe_cluster is not None:
+            raise ConfigError("this needs a seekdb source", hint="clusters of observers are archived and backed up")
         if self.maybe_store is None:
             raise ConfigError("no source was given", hint="name the store with --source seekdb:///base/dir")
         return self.maybe_store
@@ -82,9 +86,19 @@ async def open_catalog(settings: Settings) -> AsyncIterator[Catalog]:
         await catalog.aclose()
 
 
+def open_cluster(settings: Settings, source: str) -> Cluster | None:
+    """The cluster at the URL ``source``, None when it is a single store's. Raises ConfigError. Close it."""
+    if source.partition(":")[0] not in {"oceanbase", "sim"}:
+        return None
+    # Importing it costs start-up time that seekdb and listings need not pay.
+    from mover.store.observer.source import open_observer
+
+    return open_observer(source, password=settings.source_password)
+
+
 def open_store(settings: Settings, source: str) -> Store:
     """The store at the URL ``source``; nothing is connected yet. Raises ConfigError. Close it."""
-    # Only the seekdb store exists, and importing it costs start-up time that listings need not pay.
+    # Importing it costs start-up time that listings need not pay.
     from mover.store.seekdb.store import open_seekdb
 
     return open_seekdb(
@@ -136,9 +150,15 @@ async def open_session(
         if pace is not None:
             target = PacedTarget(target, pace, first=archiving, clock=clock)
         store: Store | None = None
+        cluster: Cluster | None = None
         if need_source and settings.source is not None:
-            store = open_store(settings, settings.source)
-            stack.push_async_callback(store.aclose)
+            cluster = open_cluster(settings, settings.source)
+            if cluster is not None:
+                stack.push_async_callback(cluster.aclose)
+                await _require_name(cluster, settings)
+            else:
+                store = open_store(settings, settings.source)
+                stack.push_async_callback(store.aclose)
         catalog = await stack.enter_async_context(open_catalog(settings)) if need_catalog else None
         layout = Layout(settings.cluster_name, settings.cluster_id)
         tenant_id = SYS_TENANT_ID if store is None else (await store.identity()).tenant_id
@@ -151,6 +171,24 @@ async def open_session(
             clock=clock or SystemClock(),
             emit=emit,
             maybe_store=store,
+            maybe_cluster=cluster,
+        )
+
+
+async def _require_name(cluster: Cluster, settings: Settings) -> None:
+    """The tree at the destination must have the name that the cluster has. Raises ConfigError."""
+    if settings.encrypt != "none":
+        raise ConfigError(
+            "backups of a cluster are not encrypted: their tree is as OceanBase writes it",
+            hint="leave out encrypt; object stores can encrypt by themselves (sse)",
+        )
+    identity = await cluster.identity()
+    if (identity.cluster_name, identity.cluster_id) != (settings.cluster_name, settings.cluster_id):
+        raise ConfigError(
+            f"the source is cluster {identity.cluster_name!r} with id {identity.cluster_id}, the settings name"
+            f" {settings.cluster_name!r} with id {settings.cluster_id}",
+            hint=f"say --cluster-name {identity.cluster_name} --cluster-id {identity.cluster_id}, here and in commands"
+            " that only read the destination",
         )
 
 

@@ -50,6 +50,7 @@ def test_paths_parse_back(tenant: int, a: int, b: int, c: int) -> None:
 def test_the_documented_tree() -> None:
     base = "ob1/3/incarnation_1"
     assert LAYOUT.clog_info(1, "10.0.0.1", 2882) == f"{base}/clog_info/1_10.0.0.1_2882"
+    assert LAYOUT.cluster_record(4) == f"{base}/1/clog/4/mover_cluster"
     assert LAYOUT.mount_file(4) == f"{base}/1/clog/4/mount_file"
     assert LAYOUT.tenant_data_backup_info(1001) == f"{base}/1001/data/tenant_data_backup_info"
     assert LAYOUT.backup_set_info(1001, 1) == f"{base}/1001/data/backup_set_1/backup_set_info"

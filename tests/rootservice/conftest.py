@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from mariadb import MariaDB, mariadb_server
+from mariadb import MariaDB
 from sqlalchemy import event
 
 from mover.rootservice.catalog import Catalog
 
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def mariadb() -> Iterator[MariaDB]:
-    with mariadb_server() as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", "mariadb"])

@@ -10,6 +10,7 @@ from mover.errors import MoverError
 
 _NAMES = {
     "checksum": ("ob_crc64", "crc64_xz", "crc64_xz_combine", "xxh3_128", "Xxh3_128"),
+    "clog": ("clog_walk", "clog_gather"),
     "codec": ("zstd_compress", "zstd_decompress", "lz4_compress", "lz4_decompress", "encode_vi64", "decode_vi64"),
     "macroblock": ("macroblock_check",),
     "pack": ("pack_frames",),

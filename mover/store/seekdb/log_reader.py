@@ -6,8 +6,6 @@ nobody needs again, at the price of a copy. Where the file system has no O_DIREC
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import mmap
 import os
 import threading
@@ -16,6 +14,7 @@ from pathlib import Path
 from mover.errors import FormatError, LogGapError
 from mover.kernel import palf_block_header_parse
 from mover.kernel.palf import BLOCK_HEADER, PALF_FILE_BYTES, PALF_FILE_HEADER
+from mover.store.direct_read import DirectReadFile
 from mover.store.seekdb.hold import LogHold
 
 _PAGE = 4096
@@ -38,47 +37,6 @@ class LentLog:
             self._reader.take_back(room)
 
 
-class _OpenFile:
-    """A log file that is read past the page cache where the file system can."""
-
-    def __init__(self, path: Path) -> None:
-        flags = os.O_RDONLY | os.O_CLOEXEC
-        self.direct = True
-        try:
-            self.fd = os.open(path, flags | os.O_DIRECT)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            self.fd = os.open(path, flags)
-            self.direct = False
-        found = os.fstat(self.fd)
-        self._identity = (found.st_dev, found.st_ino)
-
-    def is_at(self, path: Path) -> bool:
-        found = path.stat()
-        return (found.st_dev, found.st_ino) == self._identity
-
-    def fill(self, view: memoryview, begin: int) -> None:
-        """Read from ``begin`` on; offset, length and memory are whole pages. Zeros behind the end of the file."""
-        done = 0
-        while done < len(view):
-            try:
-                count = os.preadv(self.fd, [view[done:]], begin + done)
-            except OSError as error:
-                if error.errno != errno.EINVAL or not self.direct:
-                    raise
-                # A device with sectors larger than our pages.
-                fcntl.fcntl(self.fd, fcntl.F_SETFL, fcntl.fcntl(self.fd, fcntl.F_GETFL) & ~os.O_DIRECT)
-                self.direct = False
-                continue
-            done += count
-            if count == 0 or done % _PAGE:  # only the end of the file is inside a page
-                view[done:] = bytes(len(view) - done)
-                break
-        if not self.direct:
-            os.posix_fadvise(self.fd, begin, len(view), os.POSIX_FADV_DONTNEED)
-
-
 class LogReader:
     """Reads ranges of the files that a hold can see. Calls block; one at a time does its work."""
 
@@ -86,7 +44,7 @@ class LogReader:
         self._hold = hold
         self._log_dir = log_dir
         self._lock = threading.Lock()
-        self._file: _OpenFile | None = None
+        self._file: DirectReadFile | None = None
         self._spare: list[mmap.mmap] = []
 
     def read(self, lsn: int, until: int, *, again: bool = False) -> tuple[LentLog, bytes | None]:
@@ -148,7 +106,7 @@ class LogReader:
         length = max(_ROOM, -(-size // _PAGE) * _PAGE)
         return mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
-    def _open(self, file_id: int, lsn: int) -> _OpenFile:
+    def _open(self, file_id: int, lsn: int) -> DirectReadFile:
         for _ in range(3):
             path = self._hold.path_of(file_id)
             if path is None:
@@ -158,7 +116,7 @@ class LogReader:
                 if self._file is not None and self._file.is_at(path):
                     return self._file
                 self._close()
-                self._file = _OpenFile(path)
+                self._file = DirectReadFile(path)
                 return self._file
             except FileNotFoundError:
                 continue  # recycled between the look and the open; the hold may have it
