@@ -24,6 +24,7 @@ from mover.rootservice.cluster_archiver import ClusterArchiver
 from mover.rootservice.cluster_round import begin_pg, enter_round, set_doing
 from mover.rootservice.lease import Lease
 from mover.rootservice.round_views import ArchiveView, RoundView
+from mover.rootservice.same_destination import require_known_rounds, require_mount_file
 from mover.rootservice.session import Session
 from mover.store.cluster import Cluster, LogStart, PGPlace
 
@@ -50,6 +51,7 @@ async def start(session: Session, cluster: Cluster, lease: Lease) -> ArchiveView
                 hint="`mover archivelog run` goes on with a round that is DOING; `stop` ends it",
             )
         number = max(number, current.round_id if current else 0)
+    await require_known_rounds(session, await load_rounds(repository))
     round_id, now_us, layout = number + 1, session.clock.now_us(), repository.layout
     session.emit(Phase("archive", "begin", f"round {round_id} of {len(tenants)} tenants, {len(places)} PGs"))
     log = await cluster.log()
@@ -89,7 +91,9 @@ async def run(
     session: Session, cluster: Cluster, lease: Lease, *, until_caught_up: bool, stop: asyncio.Event
 ) -> ArchiveView:
     """Archive the current round in the foreground; see :meth:`ClusterArchiver.run`."""
+    await require_known_rounds(session, await load_rounds(session.repository))
     current = await require_doing(of_tenant(session.repository, SYS_TENANT_ID))
+    await require_mount_file(session.repository, current)
     log = await cluster.log()
     try:
         archiver = await ClusterArchiver.resume(session, lease, cluster, log, current.round_id)

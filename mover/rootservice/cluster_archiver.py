@@ -36,6 +36,7 @@ from mover.rootservice.archiver import buffer_size, round_start_of
 from mover.rootservice.cluster_round import begin_pg, begin_tenant
 from mover.rootservice.flush_plan import Waiting, flush_plan
 from mover.rootservice.lease import Lease
+from mover.rootservice.same_destination import require_mount_file
 from mover.rootservice.session import Session
 from mover.store.cluster import Cluster, ClusterLog, PGPlace
 
@@ -278,6 +279,7 @@ class ClusterArchiver:
         least = min((share.checkpoint_us for share in shares.values()), default=self._refreshed_us)
         info = current_round(await load_rounds(repository))
         if info is not None and info.round_id == self._round_id and least > info.checkpoint_ts:
+            await require_mount_file(repository, info)
             await publish_round(repository, dataclasses.replace(info, checkpoint_ts=least))
         self._published_at = self._session.clock.monotonic()
         self._tell()

@@ -26,6 +26,7 @@ class Place:
     def __init__(self, root: Path, cluster: TinyCluster, **settings: object) -> None:
         self.root = root
         self.dest = root / "dest"
+        self.dest.mkdir()
         self.settings = Settings(
             source=cluster.url,
             dest=f"file://{self.dest}",
