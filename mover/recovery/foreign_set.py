@@ -130,7 +130,7 @@ async def _metas(
         entries, error = await _meta_index(target, path, read)
         # A torn index is the end of an attempt that failed: what it lacks, a later task has.
         if error is not None:
-            later = task != tasks[-1] and _is_cut(error)
+            later = task != tasks[-1] and is_cut(error)
             (findings.notes if later else findings.damages).append(Damage.of(error, path, **where))
         for entry in entries:
             content.metas[entry.meta_type, entry.table_id, entry.partition_id] = entry
@@ -151,7 +151,7 @@ async def _metas(
             findings.damages.append(Damage.of(exc, file.path, **where))
 
 
-def _is_cut(error: MoverError) -> bool:
+def is_cut(error: MoverError) -> bool:
     """A file that only ends too early, as when its writer died."""
     return "end mark missing" in error.message or "torn frame" in error.message
 
@@ -306,7 +306,7 @@ class PgBlocks:
             reader.finish()
         except (IntegrityError, TargetNotFound) as exc:
             found = Damage.of(exc, file.path, **self._where, sets=sorted(self._users.get(file.path, ())))
-            leftover = not expected and (not finished or _is_cut(exc))
+            leftover = not expected and (not finished or is_cut(exc))
             (self.findings.notes if leftover else self.findings.damages).append(found)
 
     def _note(self, path: str, offset: int, text: str) -> None:
@@ -348,7 +348,7 @@ async def read_macro_index(
             if retry == max(files):
                 decoder.finish()
         except FormatError as exc:
-            if retry + 1 in files and _is_cut(exc):
+            if retry + 1 in files and is_cut(exc):
                 note(name, int(exc.where.get("offset") or 0), f"{exc.message}; a retry goes on")
                 continue
             raise name_file(exc, name) from None

@@ -24,6 +24,7 @@ _SET_FILES = {
     FileKind.TENANT_LOCALITY_INFO,
     FileKind.TENANT_DIAGNOSE_INFO,
     FileKind.MANIFEST,
+    FileKind.SET_FILE_INFO,
 }
 _LOG_FILES = {FileKind.ARCHIVE_DATA: "data", FileKind.ARCHIVE_INDEX: "index"}
 
@@ -81,6 +82,10 @@ class PgLog:
     index: dict[int, TreeFile] = field(default_factory=dict)
     key: TreeFile | None = None
 
+    @property
+    def pg_name(self) -> str:
+        return f"{self.pg[0]}/{self.pg[1]}"
+
 
 @dataclass(slots=True)
 class PieceDir:
@@ -92,6 +97,7 @@ class PieceDir:
     date: int | None = None
     pgs: dict[PG, PgLog] = field(default_factory=dict)
     info: TreeFile | None = None  # single_piece_info
+    others: dict[str, TreeFile] = field(default_factory=dict)  # mount_file, mover's own; by name
     bytes: int = 0
 
 
@@ -178,6 +184,8 @@ def _add_log(tenant: TenantTree, unit: str, file: TreeFile) -> None:
     piece.bytes += file.size
     if place.kind is FileKind.SINGLE_PIECE_INFO:
         piece.info = file
+    elif place.table_id is None:
+        piece.others[file.path.rpartition("/")[2]] = file
     if place.table_id is None or place.partition_id is None:
         return
     pg = (place.table_id, place.partition_id)
