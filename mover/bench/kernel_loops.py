@@ -16,9 +16,11 @@ from mover.bench.log_data import palf_log
 from mover.datapath.buffers import FRAME_ROOM
 from mover.datapath.compression import Compression
 from mover.datapath.parts import block_meta
+from mover.encryption.cipher import DataKey, Keys, Sealer
 from mover.kernel import Order
 from mover.kernel.macroblock import MACROBLOCK_BYTES
 from mover.media.macro import MACRO_SUFFIX, PREFIX_OPEN, macro_prefix
+from mover.media.sealed import Opening, Place, Sealing
 from mover.store.seekdb.blocks import BlockFile, block_image
 
 _LOG_BYTES = 4 << 20
@@ -115,6 +117,32 @@ def _unframe(kind: str, compression: str) -> Callable[[Path], Loop]:
     return make
 
 
+def _sealing() -> tuple[Sealing, Opening]:
+    key, place = DataKey.random(), Place("seekdb/1/incarnation_1/bench/macro_block_1", anywhere=True)
+    return Sealing(Sealer(key), place), Opening(Keys({key.id: key}), place)
+
+
+def _encrypted_frame(_source: Path) -> Loop:
+    """As a lane packs it: framed, and encrypted where it is."""
+    block = _block("engine")
+    prefix = macro_prefix(block_meta(block_image(0, block).identity).pack(), len(block))
+    part, (sealing, _) = memoryview(bytearray(FRAME_ROOM)), _sealing()
+
+    def call() -> None:
+        work = [(prefix, block, Order.KEEP)]
+        (frame,) = kernel.pack_frames(part, 0, work, MACRO_SUFFIX, compressor=1, level=1, keep_permille=1000)
+        sealing.in_place(part, 0, frame)
+
+    return Loop(len(block), call)
+
+
+def _decrypted(_source: Path) -> Loop:
+    """A sealed piece of the size of a block, decrypted to another place so that it can be again."""
+    block, (sealing, opening) = _block("engine"), _sealing()
+    sealed, out = memoryview(sealing.sealer.seal(block, b"")), memoryview(bytearray(len(block)))
+    return Loop(len(block), lambda: opening.keys.open_into(sealed, out, b""))
+
+
 def _verify_and_digest(source: Path) -> Loop:
     """What every block goes through: read, the engine's checksum, our digest."""
     file, slab = BlockFile(source), memoryview(mmap.mmap(-1, MACROBLOCK_BYTES))
@@ -157,6 +185,8 @@ LOOPS: dict[str, Callable[[Path], Loop]] = {
     "frame, rows, zstd:1": _frame("rows", "zstd:1"),
     "unframe, engine, none": _unframe("engine", "none"),
     "unframe, rows, zstd:1": _unframe("rows", "zstd:1"),
+    "encrypt, frame, engine": _encrypted_frame,
+    "decrypt": _decrypted,
     "read, verify, digest": _verify_and_digest,
 }
 PEER_LOOPS: dict[str, Callable[[Path], Loop]] = {"read, xxh3_128 of the xxhash package": _read_and_xxh3}

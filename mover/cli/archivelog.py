@@ -118,7 +118,7 @@ def show_rounds(invocation: Invocation) -> int:
 
     from mover.cli.render import show_view
 
-    outcome = with_session(invocation, body, need_source=False, need_catalog=False, silent=True)
+    outcome = with_session(invocation, body, need_source=False, need_catalog=False, need_keys=False, silent=True)
     show_view(invocation, "archivelog", outcome.value.as_json())
     return outcome.status(DONE)
 

@@ -113,7 +113,7 @@ def status(invocation: Invocation) -> int:
         sets = (await views.sets(session)).as_json()["sets"]
         return {"running": running, "latest_set": sets[-1] if sets else None}
 
-    outcome = with_session(invocation, body, need_source=False, silent=True)
+    outcome = with_session(invocation, body, need_source=False, need_keys=False, silent=True)
     entry = outcome.value
     if invocation.json:
         print_json(entry, invocation.redactor)

@@ -40,6 +40,7 @@ def with_session(
     need_source: bool,
     need_catalog: bool = True,
     create: bool = False,
+    need_keys: bool = True,
     archiving: bool = False,
     silent: bool = False,
     stream: bool = False,
@@ -49,6 +50,7 @@ def with_session(
     Args:
         need_source: the store must be given and open.
         need_catalog: leases or the views of jobs are used; what only reads the destination starts faster without.
+        need_keys: what is encrypted may be read.
         create, archiving: see :func:`mover.rootservice.session.open_session`.
         silent: a look-up that is over before progress would help.
         stream: events are JSON lines on stdout when ``--json`` is given.
@@ -67,6 +69,7 @@ def with_session(
             need_source=need_source,
             need_catalog=need_catalog,
             create=create,
+            need_keys=need_keys,
             archiving=archiving,
             emit=display.emit,
         ) as session:

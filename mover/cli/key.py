@@ -147,7 +147,7 @@ def _run(invocation: Invocation, body: Callable[[Session], Awaitable[KeyView]]) 
         return await body(session)
 
     view: dict[str, Any] = with_session(
-        invocation, whole, need_source=False, need_catalog=False, silent=True
+        invocation, whole, need_source=False, need_catalog=False, need_keys=False, silent=True
     ).value.as_json()
     if invocation.json or not invocation.quiet:
         from mover.cli.render import show_view

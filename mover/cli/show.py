@@ -64,7 +64,8 @@ def windows(invocation: Invocation) -> int:
 
         return await all_windows(session.repository, concurrency=session.settings.concurrency)
 
-    return _show(invocation, "windows", body, need_catalog=False)
+    # A round that lost mover's record says by its log how far it reaches.
+    return _show(invocation, "windows", body, need_catalog=False, need_keys=True)
 
 
 @command.command(
@@ -106,9 +107,11 @@ def _jobs(invocation: Invocation, name: str) -> int:
     return _show(invocation, name, body, need_catalog=True)
 
 
-def _show(invocation: Invocation, name: str, body: Body[Any], *, need_catalog: bool) -> int:
+def _show(invocation: Invocation, name: str, body: Body[Any], *, need_catalog: bool, need_keys: bool = False) -> int:
     from mover.cli.render import show_view
 
-    outcome = with_session(invocation, body, need_source=False, need_catalog=need_catalog, silent=True)
+    outcome = with_session(
+        invocation, body, need_source=False, need_catalog=need_catalog, need_keys=need_keys, silent=True
+    )
     show_view(invocation, name, outcome.value.as_json())
     return outcome.status(DONE)

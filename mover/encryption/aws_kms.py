@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlencode
 
 from mover.errors import ConfigError, MoverError, PreconditionError, UnreachableError
+
+if TYPE_CHECKING:
+    from aiobotocore.session import AioSession
 
 SCHEME = "aws-kms"
 _OPTIONS = {"region", "endpoint"}
@@ -52,12 +56,11 @@ class AwsKms:
 
     async def _call(self, operation: str, **arguments: Any) -> Any:
         from aiobotocore.config import AioConfig
-        from aiobotocore.session import get_session
         from botocore.exceptions import BotoCoreError, ClientError
 
         config = AioConfig(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 3, "mode": "standard"})
         try:
-            async with get_session().create_client(
+            async with _session().create_client(
                 "kms",
                 region_name=self._options.get("region"),
                 endpoint_url=self._options.get("endpoint"),
@@ -81,6 +84,14 @@ class AwsKms:
                 f"{self.url}: {str(error).rstrip('.')}",
                 hint="check region, endpoint and credentials of the key service",
             ) from None
+
+
+@functools.cache
+def _session() -> AioSession:
+    """Reads the description of the service once: that takes longer than asking it."""
+    from aiobotocore.session import get_session
+
+    return get_session()
 
 
 class _NotOursError(MoverError):

@@ -361,7 +361,7 @@ class _Restore:
         data = await read_checked(self._repository, self._loaded.files, path)
         try:
             opening = Opening.of(path, self._repository.keys) if self._loaded.facts.key_id else None
-            files = read_meta_files(data, opening)
+            files = await asyncio.to_thread(read_meta_files, data, opening)
         except IntegrityError as exc:
             raise name_file(exc, path) from None
         # block_file last: its superblocks are what makes an engine look at the rest.

@@ -85,6 +85,9 @@ def summarize(file_id: int, path: str, data: Buffer, accum: int | None, pg: PGKe
         if is_sealed(stored):
             sealed_with = key_id(stored)
             block = opened(stored, Opening.of(path, keys))
+        elif sealed_with:
+            text = f"{path}: block at offset {stored.offset} is not encrypted, and the one before it is"
+            raise IntegrityError(text, path=path, offset=stored.offset)
         checkpoint = max(checkpoint, block.meta.max_checkpoint_ts)
         # A kickoff stands at the start of a file; looking for one decompresses the block.
         if block.offset == 0 and (found := block.kickoff()) is not None:

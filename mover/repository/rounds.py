@@ -241,9 +241,15 @@ class RoundReader:
         records, _, _ = await self.index_records()
         position = await self.find(start_lsn, files)
         expected: LogCursor | None = None
+        encrypted = False
         torn: tuple[str, TornTail] | None = None
         async with aclosing(self._summaries(files[position:], records, until_lsn)) as summaries:
             async for summary in summaries:
+                if encrypted and summary.runs and not summary.key_id:
+                    raise IntegrityError(
+                        f"{summary.path}: its log is not encrypted, and the log before it is", path=summary.path
+                    )
+                encrypted = encrypted or bool(summary.key_id)
                 self._agree(summary, records.get(summary.file_id))
                 for number, run in enumerate(summary.runs):
                     if expected is None and run.lsn > start_lsn:

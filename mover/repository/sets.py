@@ -137,7 +137,8 @@ async def _manifest(repository: Repository, info: BackupInfo, *, locked: bool) -
             hint="only sets that mover wrote can be restored by mover",
         ) from None
     opening = Opening.of(path, repository.keys)
-    manifest = decode_named(path, data, partial(read_manifest, opening=opening, locked=locked))
+    decode = partial(read_manifest, opening=opening, locked=locked)
+    manifest = await asyncio.to_thread(decode_named, path, data, decode)
     facts = manifest.facts
     if (facts.backup_set_id, facts.full_backup_set_id, facts.tenant_id) != (
         info.inc_backup_set_id,

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from mover.config import Settings
+from mover.encryption.cipher import CIPHER
 from mover.errors import MoverError
 from mover.media.archive_info import ArchiveStatus, current_round
 from mover.media.layout import Layout
@@ -13,6 +14,7 @@ from mover.repository.archive_state import load_record, load_rounds
 from mover.repository.tree import Repository
 from mover.rootservice.doctor_checks import Check, Examination, State, failed, one
 from mover.rootservice.doctor_destination import clean, probe_destination, probe_directory
+from mover.rootservice.doctor_keys import probe_keys
 from mover.rootservice.doctor_source import SourceExam
 from mover.rootservice.session import open_store
 from mover.store.base import Store
@@ -59,6 +61,8 @@ async def examine(settings: Settings, *, seconds: float = 2.0, on_check: Callabl
                 await note(_unreachable(settings.dest, error))
             else:
                 profile = await _destination(target, settings.dest, seconds, note)
+        if target is not None and settings.encrypt == CIPHER:
+            await note(one(await probe_keys(target, settings)))
         if store is not None and source is not None and target is not None:
             await note(_together(store, source, target, settings))
     finally:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mover.clock import Clock, SystemClock
 from mover.config import Settings
-from mover.encryption.cipher import Keys
+from mover.encryption.cipher import NO_KEYS, Keys
 from mover.encryption.given import key_sources
 from mover.errors import ConfigError
 from mover.events import Emit, ignore
@@ -120,6 +120,7 @@ async def open_session(
     need_source: bool,
     need_catalog: bool = True,
     create: bool = False,
+    need_keys: bool = True,
     archiving: bool = False,
     emit: Emit = ignore,
     clock: Clock | None = None,
@@ -131,6 +132,7 @@ async def open_session(
         need_catalog: leases or the views of jobs are used; without it a session is open in half the time.
         create: make the directory of a ``file://`` destination when it is missing: for a first round only. Later a
             directory that is not there belongs to a file system that is not mounted.
+        need_keys: what is encrypted may be read; without, no secret is used and no key service is asked.
         archiving: what this session moves goes before what others move, where the destination's use is limited.
 
     Raises ConfigError for what is missing or malformed, UnreachableError for what does not answer.
@@ -163,7 +165,7 @@ async def open_session(
         layout = Layout(settings.cluster_name, settings.cluster_id)
         tenant_id = SYS_TENANT_ID if store is None else (await store.identity()).tenant_id
         repository = Repository(target, layout, tenant_id)
-        keys = await load_keys(repository, key_sources(settings))
+        keys = await load_keys(repository, key_sources(settings)) if need_keys else NO_KEYS
         yield Session(
             settings=settings,
             repository=dataclasses.replace(repository, keys=keys),

@@ -43,6 +43,7 @@ class SetView:
         view["restorable"] = self.restorable
         view["compression"] = facts.compression if facts else None
         view["readable_by_oceanbase"] = facts.readable_by_oceanbase if facts else None
+        view["encrypted_with"] = (facts.key_id or None) if facts else None
         view["proof"] = dict(facts.proof) if facts else None
         view["read_bytes"] = facts.extra.get("read_bytes") if facts else None
         view["tuning"] = facts.extra.get("tuning") if facts else None

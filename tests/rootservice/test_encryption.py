@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +13,25 @@ from coordinator import restored, restored_blocks, restored_log, session_on, sma
 from kms_server import kms_server
 from memory_store import BLOCKS, MemoryStore, sstable_block
 
+from mover.config import Settings
 from mover.encryption import sources as sources_module
 from mover.encryption.given import key_sources
 from mover.encryption.sources import Passphrase
-from mover.errors import ConfigError, EncryptionKeyError, MoverError, PreconditionError, StateError
+from mover.errors import ConfigError, EncryptionKeyError, IntegrityError, MoverError, PreconditionError, StateError
 from mover.kernel import xxh3_128
-from mover.media.archive import BLOCK_META_SIZE
+from mover.media.archive import BLOCK_META_SIZE, build_block, iter_blocks
 from mover.media.frames import iter_frames
 from mover.media.layout import FileKind, parse_path
 from mover.media.manifest import read_manifest
+from mover.media.sealed import Opening
+from mover.media.sealed_log import opened
 from mover.recovery.inspect import inspect_path
 from mover.recovery.validate import ValidateReport, ValidateRequest, validate
 from mover.recovery.windows import windows
-from mover.repository.keys import load_keys, load_ring
+from mover.repository.keys import load_ring
 from mover.rootservice import archive, backup, keys
+from mover.rootservice.doctor import examine
+from mover.rootservice.doctor_checks import State
 from mover.rootservice.session import Session
 
 pytestmark = pytest.mark.usefixtures("small_and_fast", "quick_scrypt")
@@ -44,14 +47,6 @@ def small_log_files(monkeypatch: pytest.MonkeyPatch, small_and_fast: None) -> No
 @pytest.fixture
 def quick_scrypt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources_module, "SCRYPT_N", 16)
-
-
-@asynccontextmanager
-async def opened(root: Path, store: MemoryStore | None, **settings: Any) -> AsyncIterator[Session]:
-    """A session with its keys, as a command opens it."""
-    async with session_on(root, store, **settings) as session:
-        session.use_keys(await load_keys(session.repository, key_sources(session.settings)))
-        yield session
 
 
 def secret(root: Path, name: str = "key", fill: int = 7) -> dict[str, Any]:
@@ -99,17 +94,20 @@ def a_store(seed: int = 5) -> MemoryStore:
     return store
 
 
+@pytest.mark.parametrize("append", [True, False], ids=["append", "objects"])
 @pytest.mark.parametrize("compression", ["none", "auto", "lz4", "zstd:3"])
-async def test_a_store_comes_back_with_its_key_and_nothing_of_it_is_readable(tmp_path: Path, compression: str) -> None:
-    store = a_store()
-    async with opened(tmp_path, store, **secret(tmp_path), compression=compression) as session:
+async def test_a_store_comes_back_with_its_key_and_nothing_of_it_is_readable(
+    tmp_path: Path, compression: str, append: bool
+) -> None:
+    store, faulty = a_store(), {"append": append}
+    async with session_on(tmp_path, store, **secret(tmp_path), compression=compression, faulty=faulty) as session:
         await fill(session, store)
     tree = files_of(tmp_path)
     assert not [path for path, data in tree.items() if MARKER in data]
     if compression == "none":
         digests = [xxh3_128(block) for block in store.blocks.values()]
         assert not [path for path, data in tree.items() if any(digest in data for digest in digests)]
-    async with opened(tmp_path, None, encrypt_key_file=tmp_path / "key") as session:
+    async with session_on(tmp_path, None, encrypt_key_file=tmp_path / "key") as session:
         report = await restored(session, tmp_path / "copy")
         assert report.facts.key_id
         assert restored_blocks(tmp_path / "copy", BLOCKS) == store.blocks
@@ -123,7 +121,7 @@ async def test_a_store_comes_back_with_its_key_and_nothing_of_it_is_readable(tmp
 async def test_without_encryption_nothing_changed(tmp_path: Path) -> None:
     """The marker is there, so the search of the other tests can find it; and no key ring is."""
     store = a_store()
-    async with opened(tmp_path, store, compression="none") as session:
+    async with session_on(tmp_path, store, compression="none") as session:
         await fill(session, store)
     tree = files_of(tmp_path)
     found = {parsed.kind for path in tree if MARKER in tree[path] and (parsed := parse_path(path)) is not None}
@@ -134,12 +132,12 @@ async def test_without_encryption_nothing_changed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("given", ["nothing", "another"])
 async def test_without_the_key_nothing_is_written_and_the_key_is_named(tmp_path: Path, given: str) -> None:
     store = a_store()
-    async with opened(tmp_path, store, **secret(tmp_path)) as session:
+    async with session_on(tmp_path, store, **secret(tmp_path)) as session:
         await fill(session, store)
         key_id = session.repository.keys.current.name
     before = files_of(tmp_path)
     wrong = {} if given == "nothing" else secret(tmp_path, "other", 9)
-    async with opened(tmp_path, store, **wrong) as session:
+    async with session_on(tmp_path, store, **wrong) as session:
         with pytest.raises(EncryptionKeyError, match=key_id):
             await restored(session, tmp_path / "copy")
         store.change()
@@ -155,7 +153,7 @@ async def test_without_the_key_nothing_is_written_and_the_key_is_named(tmp_path:
 
 
 async def test_encryption_without_a_secret_is_refused(tmp_path: Path) -> None:
-    async with opened(tmp_path, a_store(), encrypt="aes-256-gcm") as session:
+    async with session_on(tmp_path, a_store(), encrypt="aes-256-gcm") as session:
         with pytest.raises(ConfigError, match="needs a key"):
             await archive.start(session)
     assert files_of(tmp_path) == {}
@@ -164,20 +162,20 @@ async def test_encryption_without_a_secret_is_refused(tmp_path: Path) -> None:
 async def test_log_whose_key_is_missing_is_refused_before_the_target_is_made(tmp_path: Path) -> None:
     """A plain set, and log that was encrypted later: also when the record that names the key is gone."""
     store = a_store()
-    async with opened(tmp_path, store) as session:
+    async with session_on(tmp_path, store) as session:
         await archive.start(session)
         await archive_all(session)
         await back_up(session)
     store.write_log(40)
-    async with opened(tmp_path, store, **secret(tmp_path)) as session:
+    async with session_on(tmp_path, store, **secret(tmp_path)) as session:
         await archive_all(session)
-    async with opened(tmp_path, None) as session:
+    async with session_on(tmp_path, None) as session:
         for _ in range(2):
             with pytest.raises(EncryptionKeyError):
                 await restored(session, tmp_path / "copy")
             assert not (tmp_path / "copy").exists()
             await target_of(session).delete(session.repository.layout.round_record(1, 1))
-    async with opened(tmp_path, None, encrypt_key_file=tmp_path / "key") as session:
+    async with session_on(tmp_path, None, encrypt_key_file=tmp_path / "key") as session:
         report = await restored(session, tmp_path / "copy")
         log = restored_log(store, tmp_path / "copy", report.point.set.start_lsn)
         assert log.startswith(store.log_until(report.point.set.start_lsn, store.end_lsn))
@@ -185,9 +183,9 @@ async def test_log_whose_key_is_missing_is_refused_before_the_target_is_made(tmp
 
 async def test_a_plain_set_gets_no_encrypted_incremental(tmp_path: Path) -> None:
     store = a_store()
-    async with opened(tmp_path, store) as session:
+    async with session_on(tmp_path, store) as session:
         await fill(session, store)
-    async with opened(tmp_path, store, **secret(tmp_path)) as session:
+    async with session_on(tmp_path, store, **secret(tmp_path)) as session:
         with pytest.raises(EncryptionKeyError, match="is not encrypted"):
             await back_up(session, incremental=True)
         view = await back_up(session)
@@ -198,10 +196,10 @@ async def test_a_plain_set_gets_no_encrypted_incremental(tmp_path: Path) -> None
 
 async def test_validation_without_the_key_checks_digests_and_says_so(tmp_path: Path) -> None:
     store = a_store()
-    async with opened(tmp_path, store, **secret(tmp_path)) as session:
+    async with session_on(tmp_path, store, **secret(tmp_path)) as session:
         await fill(session, store)
         key_id = session.repository.keys.current.name
-    async with opened(tmp_path, None) as session:
+    async with session_on(tmp_path, None) as session:
         report = await check(session)
         assert report.violations == []
         assert [text.split(",")[0] for text in report.not_decrypted] == ["set 1", "set 2", "round 1"]
@@ -212,9 +210,9 @@ async def test_validation_without_the_key_checks_digests_and_says_so(tmp_path: P
 
 async def test_every_damaged_file_is_found_without_the_key(tmp_path: Path) -> None:
     store, rng = a_store(), random.Random(4)
-    async with opened(tmp_path, store, **secret(tmp_path)) as session:
+    async with session_on(tmp_path, store, **secret(tmp_path)) as session:
         await fill(session, store)
-    async with opened(tmp_path, None) as session:
+    async with session_on(tmp_path, None) as session:
         target = target_of(session)
         for path, whole in files_of(tmp_path).items():
             bit = rng.randrange(len(whole) * 8)
@@ -235,7 +233,7 @@ async def test_every_damaged_file_is_found_without_the_key(tmp_path: Path) -> No
 async def test_what_somebody_exchanged_with_all_checksums_right_is_found_with_the_key(tmp_path: Path) -> None:
     """Two frames of a macro file change places, two meta files change names: without a key both look good."""
     store = a_store()
-    async with opened(tmp_path, store, **secret(tmp_path), compression="none") as session:
+    async with session_on(tmp_path, store, **secret(tmp_path), compression="none") as session:
         await fill(session, store)
         target, layout = target_of(session), session.repository.layout
         path = layout.macro_block(1, 1, (await store.identity()).pg, 1, 0)
@@ -253,12 +251,33 @@ async def test_what_somebody_exchanged_with_all_checksums_right_is_found_with_th
         await target.put(path, data)
 
 
+async def test_plain_log_behind_encrypted_log_is_not_taken(tmp_path: Path) -> None:
+    """Somebody who writes to the destination replaced a file by one that needs no key: the log itself would hold."""
+    store = a_store()
+    async with session_on(tmp_path, store, **secret(tmp_path), faulty={"append": False}) as session:
+        await fill(session, store)
+        files = sorted(
+            (path for path in files_of(tmp_path) if "/clog/1/data/" in path), key=lambda p: int(p.split("/")[-1])
+        )
+        target, path = target_of(session), files[-1]
+        keys_at_hand, data = session.repository.keys, (tmp_path / "dest" / path).read_bytes()
+        plain = b""
+        for block in iter_blocks(data):
+            known = opened(block, Opening.of(path, keys_at_hand))
+            plain += build_block(known.meta, known.payload, offset=len(plain))
+        await target.put(path, plain)
+        report = await check(session)
+        assert [(found.path, "is not encrypted" in found.message) for found in report.violations] == [(path, True)]
+        with pytest.raises(IntegrityError, match="is not encrypted"):
+            await restored(session, tmp_path / "copy")
+
+
 async def test_several_processes_encrypt_the_same_set(tmp_path: Path) -> None:
     store = a_store()
-    async with opened(tmp_path, store, **secret(tmp_path), processes=2, memory=64 << 20) as session:
+    async with session_on(tmp_path, store, **secret(tmp_path), processes=2, memory=64 << 20) as session:
         await fill(session, store)
     assert not [path for path, data in files_of(tmp_path).items() if MARKER in data]
-    async with opened(tmp_path, None, encrypt_key_file=tmp_path / "key") as session:
+    async with session_on(tmp_path, None, encrypt_key_file=tmp_path / "key") as session:
         await restored(session, tmp_path / "copy")
         assert restored_blocks(tmp_path / "copy", BLOCKS) == store.blocks
         assert (await check(session)).violations == []
@@ -275,7 +294,7 @@ async def test_several_processes_encrypt_the_same_set(tmp_path: Path) -> None:
 async def test_keys_are_added_rotated_and_removed_and_no_data_is_written_again(tmp_path: Path) -> None:
     store = a_store()
     first = secret(tmp_path)
-    async with opened(tmp_path, store, **first) as session:
+    async with session_on(tmp_path, store, **first) as session:
         await fill(session, store)
         old = session.repository.keys.current
         await keys.add(session, (Passphrase("correct horse"),))
@@ -285,7 +304,7 @@ async def test_keys_are_added_rotated_and_removed_and_no_data_is_written_again(t
     assert [path for path in files_of(tmp_path) if "mover_keys" in path] == ["seekdb/1/incarnation_1/mover_keys/3"]
     assert [key["current"] for key in view.as_json()["keys"]] == [False, True]
     phrase = {"encrypt": "aes-256-gcm", "encrypt_passphrase": "correct horse"}
-    async with opened(tmp_path, store, **phrase) as session:
+    async with session_on(tmp_path, store, **phrase) as session:
         store.change()
         await archive_all(session)
         await back_up(session, incremental=True)
@@ -300,7 +319,7 @@ async def test_keys_are_added_rotated_and_removed_and_no_data_is_written_again(t
         assert report.facts.key_id == new.name
         assert restored_blocks(tmp_path / "copy", BLOCKS) == store.blocks
         assert (await check(session)).violations == []
-    async with opened(tmp_path, None, **first) as session:
+    async with session_on(tmp_path, None, **first) as session:
         with pytest.raises(EncryptionKeyError, match=new.name):
             await restored(session, tmp_path / "again")
     assert not (tmp_path / "again").exists()
@@ -308,7 +327,7 @@ async def test_keys_are_added_rotated_and_removed_and_no_data_is_written_again(t
 
 async def test_two_who_change_the_ring_at_the_same_time(tmp_path: Path) -> None:
     store = a_store()
-    async with opened(tmp_path, store, **secret(tmp_path)) as session:
+    async with session_on(tmp_path, store, **secret(tmp_path)) as session:
         await archive.start(session)
         done = await asyncio.gather(
             keys.rotate(session, ()), keys.add(session, (Passphrase("a"),)), return_exceptions=True
@@ -326,13 +345,13 @@ async def test_a_key_service_holds_the_key(tmp_path: Path, monkeypatch: pytest.M
     store = a_store()
     with kms_server("backup") as kms:
         settings = {"encrypt": "aes-256-gcm", "encrypt_kms": kms.kms_url("backup")}
-        async with opened(tmp_path, store, **settings) as session:
+        async with session_on(tmp_path, store, **settings) as session:
             await fill(session, store)
             await restored(session, tmp_path / "copy")
             assert restored_blocks(tmp_path / "copy", BLOCKS) == store.blocks
-        kms.failing = (500, "KMSInternalException")
-        async with opened(tmp_path, store, **settings) as session:
-            with pytest.raises(MoverError, match="KMSInternalException"):
+        kms.failing = (400, "DisabledException")
+        async with session_on(tmp_path, store, **settings) as session:
+            with pytest.raises(MoverError, match="DisabledException"):
                 await restored(session, tmp_path / "again")
             assert not (tmp_path / "again").exists()
 
@@ -340,7 +359,7 @@ async def test_a_key_service_holds_the_key(tmp_path: Path, monkeypatch: pytest.M
 async def test_a_log_file_that_a_dead_archiver_left_is_gone_on_from(tmp_path: Path) -> None:
     """Its newest file has no index record and a torn end; the next archiver has the running checksum from inside."""
     store = a_store()
-    async with opened(tmp_path, store, **secret(tmp_path)) as session:
+    async with session_on(tmp_path, store, **secret(tmp_path)) as session:
         await archive.start(session)
         await archive_all(session)
         store.write_log(30)
@@ -363,7 +382,7 @@ async def test_a_log_file_that_a_dead_archiver_left_is_gone_on_from(tmp_path: Pa
 
 async def test_inspect_decodes_with_the_key(tmp_path: Path) -> None:
     store = a_store()
-    async with opened(tmp_path, store, **secret(tmp_path)) as session:
+    async with session_on(tmp_path, store, **secret(tmp_path)) as session:
         await fill(session, store)
         key_id = session.repository.keys.current.name
         settings = session.settings
@@ -378,9 +397,29 @@ async def test_inspect_decodes_with_the_key(tmp_path: Path) -> None:
 
 async def test_the_manifest_of_an_encrypted_set_names_its_key(tmp_path: Path) -> None:
     store = a_store()
-    async with opened(tmp_path, store, **secret(tmp_path)) as session:
+    async with session_on(tmp_path, store, **secret(tmp_path)) as session:
         await fill(session, store)
         data = await target_of(session).get(session.repository.layout.manifest(1, 1, 1))
         facts = read_manifest(data, locked=True).facts
         assert facts.key_id == session.repository.keys.current.name
         assert not facts.readable_by_oceanbase
+
+
+async def test_doctor_tries_the_keys_and_makes_none(tmp_path: Path) -> None:
+    async def verdict(**secrets: Any) -> tuple[State, str]:
+        settings = Settings(dest=(tmp_path / "dest").as_uri(), **secrets)
+        found = await examine(settings, seconds=0, on_check=lambda _check: None)
+        (check,) = (check for check in found.checks if check.name == "keys")
+        return check.state, check.detail
+
+    (tmp_path / "dest").mkdir()
+    assert (await verdict(encrypt="aes-256-gcm"))[0] == State.FAIL
+    assert (await verdict(**secret(tmp_path)))[0] == State.OK
+    assert files_of(tmp_path) == {}
+    async with session_on(tmp_path, a_store(), **secret(tmp_path)) as session:
+        await archive.start(session)
+        key_id = session.repository.keys.current.name
+    assert await verdict(**secret(tmp_path)) == (State.OK, f"slot 1 opens them; data key {key_id} is written with")
+    state, detail = await verdict(**secret(tmp_path, "other", 9))
+    assert state == State.FAIL
+    assert key_id in detail

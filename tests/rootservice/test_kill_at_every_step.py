@@ -19,6 +19,7 @@ from coordinator import (  # noqa: F401 - the fixture
 from memory_store import FIRST_SCN, MemoryStore
 from worlds import World, archive_to_the_end, assert_restores, back_up
 
+from mover.encryption.given import key_sources
 from mover.errors import MoverError
 from mover.media.backup_info import BackupStatus
 from mover.recovery.validate import ValidateRequest, validate
@@ -30,6 +31,14 @@ from mover.rootservice.session import Session
 
 pytestmark = pytest.mark.usefixtures("small_and_fast")
 SETTINGS: dict[str, Any] = {"compression": "auto"}
+
+
+@pytest.fixture(autouse=True, params=["plain", pytest.param("encrypted", marks=pytest.mark.soak)])
+def encryption(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "encrypted":
+        (tmp_path / "key").write_bytes(bytes(32))
+        monkeypatch.setitem(SETTINGS, "encrypt", "aes-256-gcm")
+        monkeypatch.setitem(SETTINGS, "encrypt_key_file", tmp_path / "key")
 
 
 async def make_world(root: Path, *, append: bool, sets: int) -> tuple[World, list[Any]]:
@@ -61,7 +70,8 @@ async def calls_of(world: World, root: Path, append: bool, job: Any) -> list[str
 
 async def check_tree(session: Session) -> None:
     """Everything validates, and no dead backup left anything behind."""
-    report = await validate(session.repository, ValidateRequest(everything=True))
+    secrets = key_sources(session.settings)
+    report = await validate(session.repository, ValidateRequest(everything=True, key_sources=secrets))
     assert report.violations == []
     for info in await load_infos(session.repository):
         if info.status != BackupStatus.SUCCESS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,9 +15,11 @@ from faulty_target import FaultyTarget
 from memory_store import MemoryStore
 
 from mover.config import Settings
+from mover.encryption.given import key_sources
 from mover.events import Event
 from mover.media.layout import Layout
 from mover.recovery.restore import RestoreReport, RestoreRequest, restore
+from mover.repository.keys import load_keys
 from mover.repository.tree import Repository
 from mover.rootservice.catalog import Catalog
 from mover.rootservice.session import Session
@@ -84,10 +87,13 @@ async def session_on(
     chosen.setdefault("flush_interval", 0.01)
     chosen.setdefault("lease_ttl", 3600.0)  # of a clock that runs ahead
     events: list[Event] = []
+    repository = Repository(target, Layout("seekdb", 1), 1)
     try:
+        made = Settings(**chosen)
+        keys = await load_keys(Repository(inner, repository.layout, 1), key_sources(made))
         yield Session(
-            settings=Settings(**chosen),
-            repository=Repository(target, Layout("seekdb", 1), 1),
+            settings=made,
+            repository=dataclasses.replace(repository, keys=keys),
             maybe_catalog=opened,
             clock=clock,
             emit=events.append,
