@@ -6,6 +6,7 @@ Used by settings, the log filter and every message that quotes a URL.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from urllib.parse import unquote
 
 MASK = "***"
@@ -23,6 +24,8 @@ _NAME = (
     r"|(?:session|security|auth|bearer)[_-]?token|token|signature|authorization|credential)"
     r"|sk|pwd)"
 )
+_VARIABLE = re.compile(_NAME, re.IGNORECASE)
+_SIGN_IN = ("AWS_", "ALIBABA_CLOUD_", "OSS_", "TENCENTCLOUD_", "MOVER_")
 _USERINFO = re.compile(r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s/?#:@]*):(?P<value>[^\s/?#]*)@", re.IGNORECASE)
 # name=value as in a query string, a DSN, an environment listing; name: value as in a header, a dict or JSON.
 _PAIR = re.compile(
@@ -49,6 +52,17 @@ def url_secrets(address: str) -> list[str]:
     found = [match["value"] for match in _USERINFO.finditer(address.partition("?")[0])]
     found += [value for _, value in map(_judge, address.partition("?")[2].split("&")) if value]
     return sorted(value for value in {*found, *map(unquote, found)} if len(value) >= _SHORTEST)
+
+
+def environment_secrets(environment: Mapping[str, str]) -> list[str]:
+    """The secrets in variables that sign-ins and proxies are read from; for a log filter."""
+    found: list[str] = []
+    for name, value in environment.items():
+        if name.lower().endswith("_proxy"):
+            found += url_secrets(value)
+        elif name.startswith(_SIGN_IN) and _VARIABLE.fullmatch(name) and len(value) >= _SHORTEST:
+            found.append(value)
+    return found
 
 
 def _judge(piece: str) -> tuple[str, str]:

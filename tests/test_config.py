@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mover import config, config_values
-from mover.config_secret import MASK, redact, redact_url, url_secrets
+from mover.config_secret import MASK, environment_secrets, redact, redact_url, url_secrets
 from mover.errors import ConfigError
 
 FLAG, ENV, FILE, DEFAULT = "lz4", "zstd:3", "zstd:4", "auto"
@@ -275,3 +275,24 @@ def test_url_secrets_are_exactly_what_is_masked(url):
 
 def test_slips_in_variable_names():
     assert config.unknown_variables({"MOVER_DST": "x", "MOVER_PURE": "1", "PATH": "y"}) == [("MOVER_DST", "MOVER_DEST")]
+
+
+def test_secrets_of_the_environment():
+    """Of sign-ins and proxies; the rest of an environment is not ours, and names of files are no secrets."""
+    environment = {
+        "AWS_SECRET_ACCESS_KEY": "secret-1",
+        "AWS_SESSION_TOKEN": "secret-2",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN": "secret-3",
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "secret-4",
+        "OSS_ACCESS_KEY_SECRET": "secret-5",
+        "TENCENTCLOUD_SECRET_KEY": "secret-6",
+        "MOVER_SOURCE_PASSWORD": "secret-7",
+        "https_proxy": "http://user:secret%208@proxy:1",
+        "AWS_ACCESS_KEY_ID": "public-1",
+        "AWS_WEB_IDENTITY_TOKEN_FILE": "/public/2",
+        "AWS_REGION": "public-3",
+        "DATABASE_PASSWORD": "public-4",
+        "AWS_SESSION_TOKEN_": "public-5",
+    }
+    found = environment_secrets(environment)
+    assert {f"secret-{number}" for number in range(1, 8)} | {"secret%208", "secret 8"} == set(found)

@@ -15,7 +15,7 @@ import click
 
 from mover import config, config_values
 from mover.cli import logs
-from mover.config_secret import redact_url
+from mover.config_secret import environment_secrets, redact_url
 from mover.errors import ConfigError
 
 # What a person meets first; the other settings are accepted everywhere and listed by `mover --help`.
@@ -60,7 +60,7 @@ class Invocation:
 
     def _load(self) -> config.Settings:
         settings = config.load(self.flags, os.environ, config.find_file(self.config_file, os.environ))
-        self.redactor.add(settings.secrets())
+        self.redactor.add([*settings.secrets(), *environment_secrets(os.environ)])
         logs.set_up(settings.log_level, settings.log_format, self.redactor)
         log = logging.getLogger("mover.cli")
         for name, near in config.unknown_variables(os.environ):

@@ -17,6 +17,7 @@ from botocore import exceptions as boto
 from botocore.credentials import Credentials, ReadOnlyCredentials
 from botocore.session import Session
 
+from mover.config_secret import MASK
 from mover.target.cloud_keys import CLOUDS, Cloud, MetadataSilent
 from mover.target.url import ObjectDestination
 
@@ -61,6 +62,7 @@ class SignIn:
         self._lock = threading.Lock()
         self._found: Any = None
         self._last: ReadOnlyCredentials | None = None
+        self._secrets: set[str] = set()
         self.generation = 0
         self.offset = 0.0
 
@@ -81,8 +83,7 @@ class SignIn:
             if self._found is None:
                 self._found = self._look()
             found = self._found
-        self._last = keys = _asked(found.get_frozen_credentials)
-        return keys
+        return self._note(_asked(found.get_frozen_credentials))
 
     def renew(self, generation: int) -> bool:
         """Look for the keys anew, from the beginning, because the store refused what was signed in ``generation``.
@@ -94,7 +95,7 @@ class SignIn:
                 return True
             old = self._last
             found = self._look()
-            self._last = new = _asked(found.get_frozen_credentials)
+            new = self._note(_asked(found.get_frozen_credentials))
             self._found = found
             self.generation += 1
         changed = old is None or (new.access_key, new.token) != (old.access_key, old.token)
@@ -107,6 +108,18 @@ class SignIn:
     def temporary(self) -> bool:
         """Whether the keys have a session token, and so an end."""
         return self._last is not None and self._last.token is not None
+
+    def hide(self, text: str) -> str:
+        """``text``, which a store said, without secrets of the keys so far: some stores repeat what they were told."""
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        return text
+
+    def _note(self, keys: ReadOnlyCredentials) -> ReadOnlyCredentials:
+        if keys is not self._last:
+            self._secrets = self._secrets | {secret for secret in (keys.secret_key, keys.token) if secret}
+            self._last = keys
+        return keys
 
     def _look(self) -> Any:
         given = self._destination

@@ -36,6 +36,7 @@ _FIRST_WAIT = 0.2
 _LONGEST_WAIT = 10.0
 _LONGEST_ASKED = 60.0  # a store may ask for a longer wait than ours, but not for ever
 _INLINE_DIGEST = 64 << 10
+_WORDS = 300  # of what a store says
 _FOLLOWS = 60.0  # seconds: less is not why a signature was refused
 _LOOKS = 1.0  # seconds between looks at the Date of answers
 
@@ -153,6 +154,10 @@ class S3Client:
                 if not again:
                     if failure.ended:
                         failure = dataclasses.replace(failure, hint=self.sign_in.how_to_renew)
+                    if failure.code:
+                        # What the store said may repeat what it was told: only clean words go on, in causes too.
+                        failure = dataclasses.replace(failure, words=self.sign_in.hide(failure.words)[:_WORDS])
+                        raise typed_error(failure, doing, path, self.destination.url) from None
                     raise typed_error(failure, doing, path, self.destination.url) from error
             else:
                 self._note_clock(answer)

@@ -86,8 +86,7 @@ class Failure:
     def said(cls, code: str, status: int, message: str, headers: Mapping[str, str]) -> Failure:
         """What the store answered; ``headers`` with lower-case names."""
         wait = _seconds(headers.get("retry-after", ""))
-        words = (message or "no message")[:300]
-        return cls(code or str(status), status, words, retry_after=wait, skew=clock_skew(headers))
+        return cls(code or str(status), status, message or "no message", retry_after=wait, skew=clock_skew(headers))
 
     @property
     def passes(self) -> bool:

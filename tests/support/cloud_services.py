@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from urllib.parse import urlsplit
+from xml.sax.saxutils import escape
 
 from aiohttp import ClientSession, web
 from botocore.auth import S3SigV4Auth
@@ -31,7 +32,7 @@ CONTAINER_TOKEN = "container-auth-" + secrets.token_hex(8)
 ROLE = "backup role"
 _TOLERATED = 900
 _HOP = {"connection", "transfer-encoding", "keep-alive"}
-_ERROR = '<?xml version="1.0"?><Error><Code>{}</Code><Message>refused by the tests</Message></Error>'
+_ERROR = '<?xml version="1.0"?><Error><Code>{}</Code><Message>{}</Message></Error>'
 _STS = """<{action}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><{action}Result><Credentials>
 <AccessKeyId>{id}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey><SessionToken>{token}</SessionToken>
 <Expiration>{end}</Expiration></Credentials><AssumedRoleUser><Arn>arn:aws:sts::1:assumed-role/r/s</Arn>
@@ -61,6 +62,7 @@ class CloudServices:
         self.ahead = 0.0
         self.lifetime = timedelta(hours=6)
         self.silent = False  # the services, not the store
+        self.spoilt = False  # what is given out is refused
         self.identities = set()  # web identity tokens that STS takes
         self.before = None  # answers in place of the store
 
@@ -71,6 +73,7 @@ class CloudServices:
             "sec/" + secrets.token_hex(16),
             "tok+" + secrets.token_hex(40) if temporary else None,
             datetime.now(UTC).replace(microsecond=0) + self.lifetime,
+            good=not self.spoilt,
         )
         self.issued.append(key)
         return key
@@ -113,7 +116,11 @@ class CloudServices:
             status = 400 if code == "ExpiredToken" else 403
             if request.method == "HEAD":
                 return web.Response(status=status, headers=date)
-            return web.Response(status=status, text=_ERROR.format(code), content_type="application/xml", headers=date)
+            # Real stores repeat tokens and what was to be signed.
+            key = next((key for key in self.issued if key.id in request.headers.get("Authorization", "")), None)
+            words = " ".join(["x" * 250, *(key.texts if key else ()), str(request.headers)])
+            text = _ERROR.format(code, escape(words))
+            return web.Response(status=status, text=text, content_type="application/xml", headers=date)
         headers = {
             name: value
             for name, value in request.headers.items()
@@ -188,9 +195,8 @@ class CloudServices:
         form = await request.post()
         action = form["Action"]
         if action == "AssumeRoleWithWebIdentity" and form["WebIdentityToken"] not in self.identities:
-            return web.Response(
-                status=400, text=f"<ErrorResponse>{_ERROR[21:].format('InvalidIdentityToken')}</ErrorResponse>"
-            )
+            error = _ERROR[21:].format("InvalidIdentityToken", f"what is {form['WebIdentityToken']}?")
+            return web.Response(status=400, text=f"<ErrorResponse>{error}</ErrorResponse>")
         identifier, secret, token, end = _values(self.issue())
         answer = _STS.format(action=action, id=identifier, secret=secret, token=token, end=end)
         return web.Response(text=answer, content_type="text/xml")
