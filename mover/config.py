@@ -252,7 +252,7 @@ class Settings:
         values.url,
         None,
         "URL",
-        "Key service that wraps the data keys: aws-kms://KEY?region=NAME.",
+        "Key service that wraps the data keys: aws-kms://KEY?region=NAME or alibaba-kms://KEY?region=NAME.",
         show=redact_url,
     )
     offline: bool = _row(

@@ -38,7 +38,9 @@ def _new(function: Callable[..., int]) -> Callable[..., int]:
     """The options that name a new secret; a passphrase is read from a file, never from the command line."""
     path = click.Path(path_type=Path)
     for option in (
-        click.option("--new-kms", metavar="URL", help="A key of a key service, such as aws-kms://KEY?region=NAME."),
+        click.option(
+            "--new-kms", metavar="URL", help="A key of a key service: aws-kms://KEY?region=NAME or alibaba-kms://..."
+        ),
         click.option("--new-key-file", metavar="FILE", type=path, help="A file of 32 bytes or 64 hexadecimal digits."),
         click.option("--new-passphrase-file", metavar="FILE", type=path, help="A file with a passphrase, first line."),
     ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mover.config import Settings
-from mover.encryption.sources import KeyFile, KeySource, KmsSource, Passphrase
+from mover.encryption.sources import KeyFile, KeySource, Kms, KmsSource, Passphrase
 from mover.errors import ConfigError
 
 
@@ -24,7 +24,17 @@ def sources(passphrase: str | None, key_file: Path | None, kms: str | None) -> t
     if key_file is not None:
         found.append(KeyFile(key_file))
     if kms is not None:
-        from mover.encryption.aws_kms import AwsKms
-
-        found.append(KmsSource(AwsKms(kms)))
+        found.append(KmsSource(open_kms(kms)))
     return tuple(found)
+
+
+def open_kms(url: str) -> Kms:
+    """The key service of a URL; nothing is asked yet. Raises ConfigError."""
+    # Imported here: they bring what commands without a key service should not wait for.
+    if url.startswith("alibaba-kms://"):
+        from mover.encryption.alibaba_kms import AlibabaKms
+
+        return AlibabaKms(url)
+    from mover.encryption.aws_kms import AwsKms
+
+    return AwsKms(url)

@@ -25,6 +25,7 @@ from mover.media.layout import FileKind, parse_path
 from mover.media.manifest import read_manifest
 from mover.media.sealed import Opening
 from mover.media.sealed_log import opened
+from mover.recovery.copy import CopyRequest, copy
 from mover.recovery.inspect import inspect_path
 from mover.recovery.validate import ValidateReport, ValidateRequest, validate
 from mover.recovery.windows import windows
@@ -33,6 +34,7 @@ from mover.rootservice import archive, backup, keys
 from mover.rootservice.doctor import examine
 from mover.rootservice.doctor_checks import State
 from mover.rootservice.session import Session
+from mover.target.url import open_target
 
 pytestmark = pytest.mark.usefixtures("small_and_fast", "quick_scrypt")
 MARKER = b"<plain row of the customer>"
@@ -423,3 +425,29 @@ async def test_doctor_tries_the_keys_and_makes_none(tmp_path: Path) -> None:
     state, detail = await verdict(**secret(tmp_path, "other", 9))
     assert state == State.FAIL
     assert key_id in detail
+
+
+async def test_a_copy_is_made_without_the_key_and_read_with_it(tmp_path: Path) -> None:
+    store = a_store()
+    (tmp_path / "second").mkdir()
+
+    async def copy_all() -> None:
+        one = await open_target((tmp_path / "dest").as_uri(), create=False)
+        other = await open_target((tmp_path / "second/dest").as_uri())
+        try:
+            assert (await copy(one, other, CopyRequest(memory=32 << 20))).ok
+        finally:
+            await one.aclose()
+            await other.aclose()
+
+    async with session_on(tmp_path, store, **secret(tmp_path)) as session:
+        await fill(session, store)
+        await copy_all()
+        # A changed ring comes with the next copy, and counts there.
+        await keys.rotate(session, (Passphrase("correct horse"),))
+        store.change()
+        await copy_all()
+    async with session_on(tmp_path / "second", None, encrypt_passphrase="correct horse") as session:
+        assert (await check(session)).violations == []
+        assert (await check(session)).not_decrypted == []
+        await restored(session, tmp_path / "into", set_id=2)
