@@ -39,7 +39,7 @@ def _new(function: Callable[..., int]) -> Callable[..., int]:
     path = click.Path(path_type=Path)
     for option in (
         click.option(
-            "--new-kms", metavar="URL", help="A key of a key service: aws-kms://KEY?region=NAME or alibaba-kms://..."
+            "--new-kms", metavar="URL", help="A key of a key service: aws-kms://KEY?region=NAME, or alibaba-kms."
         ),
         click.option("--new-key-file", metavar="FILE", type=path, help="A file of 32 bytes or 64 hexadecimal digits."),
         click.option("--new-passphrase-file", metavar="FILE", type=path, help="A file with a passphrase, first line."),
