@@ -57,6 +57,7 @@ cdef enum:
     STOP_UNUSED = 2
     STOP_STALE = 3
     STOP_BAD = 4
+    STOP_PADDING = 5
     NO_MEMORY = -1
 
 # ClogFault
@@ -374,6 +375,8 @@ cdef int walk_all(Walk *walk, size_t *position, int64_t *timestamp, size_t *bloc
             return STOP_UNUSED
         if content_end(walk.data + at, left if left < BLOCK_META else BLOCK_META) == 0:
             return STOP_UNUSED
+        if left >= 2 and load_be16(walk.data + at) == PADDING_MAGIC:
+            return STOP_PADDING
         if left < BLOCK_META:
             return STOP_END
         result = check_meta(walk, at, &kind, &size, &written)

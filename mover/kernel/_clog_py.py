@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 _M64 = (1 << 64) - 1
 _NEW_FILE = NEW_FILE_MAGIC.to_bytes(2, "big")
-_KEY = struct.Struct("<Qii")
+_PADDING = PADDING_MAGIC.to_bytes(2, "big")
 
 
 class _Bad(Exception):
@@ -195,6 +195,9 @@ def clog_walk(data: Buffer, start: int = 0, timestamp: int = 0) -> ClogWalk:
         head = view[at : at + BLOCK_META.size]
         if bytes(head[:2]) == _NEW_FILE or not any(head):
             stop = ClogStop.UNUSED
+            break
+        if bytes(head[:2]) == _PADDING:
+            stop = ClogStop.PADDING
             break
         if len(head) < BLOCK_META.size:
             break

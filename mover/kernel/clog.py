@@ -9,8 +9,9 @@ blocks; everything on disk is big-endian, checksums are taken over the little-en
     compressed "C1-3" 10 magic, original length, compressed length; decompresses to one whole log entry
     mark       "NL"      a file that was taken for reuse and has no log yet
 
-The next block begins at ``start + total_len - padding_len``: padding is not there physically, and the last page of the
-log is rewritten with every write. So a walk ends at the last whole block, never behind padding.
+The next block begins at ``start + total_len - padding_len``: what pads a block is not there physically. The last page
+of the log is filled with a padding entry that the next write replaces, or that stands before the info block of a file
+that is complete. So a walk ends at the last whole block, never behind padding.
 
 Read in the open source of OceanBase 3.1; the field order of header and images is in ``mover.media.log_entry``.
 """
@@ -65,6 +66,8 @@ class ClogStop(IntEnum):
     """The block at ``end`` is whole but older: it was there before the file was reused."""
     BAD = 4
     """What is at ``end`` is no valid block: torn by a write in progress, left over, or damaged; ``reason`` says why."""
+    PADDING = 5
+    """Padding up to the next page is at ``end``: the next block takes its place, or the info block follows it."""
 
 
 class ClogEntry(NamedTuple):

@@ -93,7 +93,8 @@ def test_what_ends_a_walk():
         ClogStop.END: block(b"", T)[:47],
         ClogStop.INFO: info({KEYS[0]: 1}, T, T),
         ClogStop.STALE: older,
-        ClogStop.BAD: padding(4096),
+        ClogStop.BAD: b"LB" + bytes(4094),
+        ClogStop.PADDING: padding(4096),
     }
     for stop, behind in cases.items():
         walk = same("clog_walk", whole + behind)

@@ -110,8 +110,11 @@ class ClogFile:
 
     def closed(self, next_id: int, timestamp: int, stale: bytes = b"") -> bytes:
         """The whole file, with info block and trailer."""
-        start = len(self.data)
-        out = bytearray(self.data + info(self.maxima, timestamp, timestamp))
+        start = -(-len(self.data) // 4096) * 4096
+        gap = start - len(self.data)
+        if 0 < gap < 12:
+            start, gap = start + 4096, gap + 4096
+        out = bytearray(self.data + (padding(gap) if gap else b"") + info(self.maxima, timestamp, timestamp))
         out += stale[len(out) :]
         out = out.ljust(FILE - 512, b"\0")[: FILE - 512]
         return bytes(out + trailer(start, next_id, timestamp))

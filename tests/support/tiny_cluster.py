@@ -145,17 +145,15 @@ class TinyCluster:
 
     def tables(self) -> dict[str, list[dict[str, object]]]:
         server = {"svr_ip": "127.0.0.1", "svr_port": 2882}
-        logs, states, partitions, info = [], [], [], []
+        logs, states, partitions = [], [], []
         for key in self.logs:
             part = {"table_id": key[0], "partition_idx": key[1]}
             more = {"role": "LEADER", "replica_type": 0, "is_offline": 0, "is_in_sync": 1, "is_need_rebuild": 0}
             logs.append(server | part | {"partition_cnt": key[2]} | more)
             confirmed = self.confirmed[key]
             states.append(server | part | {"max_confirmed_log_id": confirmed, "last_replay_log_id": confirmed})
-            partitions.append(server | part | {"tg_id": key[0], "pg_idx": key[1]})
-            info.append(
-                server | part | {"min_log_service_ts": self.now if confirmed == len(self.logs[key].entries) else 0}
-            )
+            service = self.now if confirmed == len(self.logs[key].entries) else 0
+            partitions.append(server | part | {"tg_id": key[0], "pg_idx": key[1], "min_log_service_ts": service})
         tenant = {"compatibility_mode": 0, "locality": "FULL{1}@z1", "primary_zone": "z1"}
         return {
             "__all_server": [server | {"inner_port": 2881, "id": 1, "status": "active", "build_version": "3.1.0_x"}],
@@ -165,7 +163,6 @@ class TinyCluster:
             "__all_virtual_clog_stat": logs,
             "__all_virtual_pg_partition_info": partitions,
             "__all_virtual_partition_replay_status": states,
-            "__all_virtual_partition_info": info,
             "__all_freeze_info": [{"frozen_version": 2, "frozen_timestamp": T, "schema_version": T}],
         }
 

@@ -212,9 +212,12 @@ class Catalog:
 
     async def service_times(self, server: tuple[str, int]) -> dict[tuple[int, int], int]:
         """``min_log_service_ts`` of the PGs of a server, us: every log with a smaller submit time is there."""
-        columns = ("table_id", "partition_idx", "min_log_service_ts")
-        rows = await self.tables.rows("__all_virtual_partition_info", columns, _where(server))
-        return {(int(r["table_id"]), int(r["partition_idx"])): int(r["min_log_service_ts"] or 0) for r in rows}
+        columns = ("tg_id", "pg_idx", "min_log_service_ts")
+        found: dict[tuple[int, int], int] = {}
+        for row in await self.tables.rows("__all_virtual_pg_partition_info", columns, _where(server)):
+            key, time = (int(row["tg_id"]), int(row["pg_idx"])), max(0, int(row["min_log_service_ts"] or 0))
+            found[key] = min(found.get(key, time), time)
+        return found
 
     async def freezes(self) -> list[Freeze]:
         """Every major freeze, oldest first."""

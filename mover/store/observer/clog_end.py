@@ -37,6 +37,7 @@ class ClogInfo:
     start: int  # where it is, and so where the log ends
     max_log_ids: dict[PGKey, int]
     max_submit_ts: int  # us
+    timestamp: int  # when it was written, us
 
 
 def parse_trailer(data: bytes | memoryview) -> tuple[int, int]:
@@ -76,7 +77,7 @@ def parse_info(data: bytes | memoryview, start: int) -> ClogInfo:
     magic, submit = _INFO_TAIL.unpack_from(body, at)
     if magic != _SUBMIT_MAGIC:
         raise FormatError(f"clog info block: magic {magic:#x} before the submit time", offset=start)
-    return ClogInfo(start, ids, submit)
+    return ClogInfo(start, ids, submit, BLOCK_META.unpack_from(data)[5])
 
 
 def read_end(path: Path) -> ClogInfo | None:

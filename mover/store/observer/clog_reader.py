@@ -22,6 +22,7 @@ from mover.kernel.clog import (
     BLOCK_VERSION,
     CLOG_FILE_BYTES,
     CLOG_TRAILER_AT,
+    STALE_US,
 )
 from mover.media.pg import PGKey
 from mover.store.direct_read import DirectReadFile
@@ -116,15 +117,12 @@ class ClogReader:
                 yield self.file_id, base, data, walk
             if walk.stop is ClogStop.END and walk.blocks:
                 continue
-            if walk.stop is ClogStop.INFO:
-                if self._closed():
-                    self._go(self.file_id + 1)
-                    if self.file_id not in self.file_ids():
-                        self.at_end = True
-                        return
-                    continue
-                self.at_end = True  # the trailer is being written
-                return
+            if self._closed(walk):
+                self._go(self.file_id + 1)
+                if self.file_id not in self.file_ids():
+                    self.at_end = True
+                    return
+                continue
             self._require_live(walk)
             self.at_end = True
             return
@@ -171,13 +169,17 @@ class ClogReader:
         self._window = _WINDOW if walk.stop is ClogStop.END and walk.blocks else _TAIL_WINDOW
         return base, view, walk
 
-    def _closed(self) -> bool:
+    def _closed(self, walk: ClogWalk) -> bool:
         """Is the file at the position complete, its info block and trailer on disk?"""
+        if walk.stop not in (ClogStop.INFO, ClogStop.PADDING):
+            return False
         try:
             end = read_end(self.directory / str(self.file_id))
         except FileNotFoundError:
             return False
-        return end is not None and end.start == self.offset
+        # Padding fills up the page; a trailer and info block that were there before a reuse are somewhere else.
+        there = end is not None and 0 <= end.start - self.offset <= 2 * _PAGE
+        return there and end is not None and end.timestamp >= self._timestamp - STALE_US
 
     def _require_live(self, walk: ClogWalk) -> None:
         """The log ends here without an info block: then this must be the newest file."""
@@ -189,7 +191,7 @@ class ClogReader:
         self._close_file()
         again = self._step()
         self.offset, self._timestamp = position, written
-        if again is None or again[2].blocks or again[2].stop is ClogStop.INFO:
+        if again is None or again[2].blocks or self._closed(again[2]):
             return
         raise IntegrityError(
             f"clog file {self.directory / str(self.file_id)} ends at offset {self.offset} without an info block, but"

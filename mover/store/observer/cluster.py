@@ -103,8 +103,9 @@ class ObserverCluster:
             if not usable:
                 lost.append(pg)
                 continue
-            # A follower: the leader has the load. The order of servers makes two runs choose the same.
-            chosen = min(usable, key=lambda replica: (replica.leader, replica.server))
+            # A follower: the leader has the load. Which one goes by the PG, so that servers share the work.
+            spare = sorted((found for found in usable if not found.leader), key=lambda found: found.server) or usable
+            chosen = spare[(pg.table_id + pg.partition_id) % len(spare)]
             inside = partitions[chosen.server].get((pg.table_id, pg.partition_id), [])
             places.append(
                 PGPlace(
