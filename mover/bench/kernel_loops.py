@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import google_crc32c
 import xxhash
 
 from mover import kernel
+from mover.bench.clog_data import write_clog
 from mover.bench.data import blocks
 from mover.bench.log_data import palf_log
 from mover.datapath.buffers import FRAME_ROOM
@@ -24,6 +26,7 @@ from mover.media.sealed import Opening, Place, Sealing
 from mover.store.seekdb.blocks import BlockFile, block_image
 
 _LOG_BYTES = 4 << 20
+_CLOG_BYTES = 8 << 20
 
 
 class Loop(NamedTuple):
@@ -143,6 +146,37 @@ def _decrypted(_source: Path) -> Loop:
     return Loop(len(block), lambda: opening.keys.open_into(sealed, out, b""))
 
 
+def _clog_file(source: Path) -> tuple[int, memoryview, int]:
+    """An open file of clog beside the blocks, memory of a window, and the file's size."""
+    path = source.with_name("clog")
+    if not path.exists():
+        write_clog(path, _CLOG_BYTES)
+    fd = os.open(path, os.O_RDONLY)
+    return fd, memoryview(mmap.mmap(-1, _CLOG_BYTES + MACROBLOCK_BYTES)), os.fstat(fd).st_size
+
+
+def _clog_read_and_walk(source: Path) -> Loop:
+    """What every byte of an observer's log goes through before it is split by PG."""
+    fd, window, size = _clog_file(source)
+
+    def call() -> None:
+        os.preadv(fd, [window[:size]], 0)
+        if kernel.clog_walk(window[:size]).end != size:
+            raise ValueError("the log made for this benchmark does not verify")
+
+    return Loop(size, call)
+
+
+def _clog_read_and_crc(source: Path) -> Loop:
+    """The least that anybody who looks at the log does: a plain read and a CRC-32C of another library."""
+    fd, _, size = _clog_file(source)
+
+    def call() -> None:
+        google_crc32c.value(os.pread(fd, size, 0))  # it takes nothing but bytes
+
+    return Loop(size, call)
+
+
 def _verify_and_digest(source: Path) -> Loop:
     """What every block goes through: read, the engine's checksum, our digest."""
     file, slab = BlockFile(source), memoryview(mmap.mmap(-1, MACROBLOCK_BYTES))
@@ -176,6 +210,7 @@ LOOPS: dict[str, Callable[[Path], Loop]] = {
     "xxh3_128": _over_block(kernel.xxh3_128),
     "macroblock_check": _over_block(kernel.macroblock_check),
     "palf_walk": _palf_walk,
+    "clog, read and walk": _clog_read_and_walk,
     "zstd -1, rows": _codec("rows", lambda data: kernel.zstd_compress(data, -1)),
     "zstd 1, rows": _codec("rows", lambda data: kernel.zstd_compress(data, 1)),
     "zstd 3, rows": _codec("rows", lambda data: kernel.zstd_compress(data, 3)),
@@ -189,5 +224,8 @@ LOOPS: dict[str, Callable[[Path], Loop]] = {
     "decrypt": _decrypted,
     "read, verify, digest": _verify_and_digest,
 }
-PEER_LOOPS: dict[str, Callable[[Path], Loop]] = {"read, xxh3_128 of the xxhash package": _read_and_xxh3}
+PEER_LOOPS: dict[str, Callable[[Path], Loop]] = {
+    "read, xxh3_128 of the xxhash package": _read_and_xxh3,
+    "read, CRC-32C of google-crc32c": _clog_read_and_crc,
+}
 SOURCE_BLOCKS = 8

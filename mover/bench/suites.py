@@ -19,12 +19,17 @@ _LEVELS = (1, 3)
 # Of the project's own targets; a row without one has no goal.
 _ENGINE_S3 = {"s5cmd": Goal(rate=2.0, cost=0.35), "obstore": Goal(cost=1.6)}
 _ROWS_S3 = {1: Goal(rate=2.3, cost=0.5), 3: Goal(rate=1.7)}
+# The least that looking at the same bytes costs, and how near to that a loop is to come.
+_PLAIN = {
+    "read, verify, digest": ("read, xxh3_128 of the xxhash package", 0.7),
+    "clog, read and walk": ("read, CRC-32C of google-crc32c", 0.5),
+}
 _ENGINE_FILE = {"direct": Goal(rate=0.85), "cached": Goal(rate=3.0)}
 
 
 def kernel_rows(options: Options, peers: Peers, say: Say) -> list[dict[str, Any]]:
     """The kernel's calls, one thread: the extension against its pure twin, and the least that looking costs."""
-    from mover.bench.kernel_loops import LOOPS, PEER_LOOPS, SOURCE_BLOCKS
+    from mover.bench.kernel_loops import LOOPS, SOURCE_BLOCKS
 
     del peers  # everything here is Python of ours
     rows: list[dict[str, Any]] = []
@@ -39,9 +44,9 @@ def kernel_rows(options: Options, peers: Peers, say: Say) -> list[dict[str, Any]
 
         for loop in LOOPS:
             others = [side("pure Python twin", loop, pure=True)] if kernel.NATIVE else []
-            if loop == "read, verify, digest":
-                (plain,) = PEER_LOOPS
-                others.append(side(plain, plain, goal=Goal(rate=0.7)))
+            if loop in _PLAIN:
+                plain, rate = _PLAIN[loop]
+                others.append(side(plain, plain, goal=Goal(rate=rate)))
             work = Work(f"kernel: {loop}", side("native" if kernel.NATIVE else "pure", loop), others, steady=True)
             rows += compare(work, pairs=options.pairs, warm_up=options.warm_up, say=say)
     return rows

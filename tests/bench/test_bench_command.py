@@ -168,7 +168,7 @@ def test_kernel_loops(capsys, monkeypatch):
     """Every loop runs, each on the twin it says; the native one against pure Python."""
     from mover.bench import kernel_loops
 
-    wanted = ("ob_crc64", "palf_walk", "frame, rows, zstd:1", "read, verify, digest")
+    wanted = ("ob_crc64", "palf_walk", "clog, read and walk", "frame, rows, zstd:1", "read, verify, digest")
     monkeypatch.setattr(kernel_loops, "LOOPS", {name: kernel_loops.LOOPS[name] for name in wanted})
     rows = bench(capsys, "kernel", "--seconds", "0.001")
     assert {row["work"].removeprefix("kernel: ") for row in rows} == set(wanted)
