@@ -123,7 +123,7 @@ class Merger:
             table = self._table(MAJOR, part, index, version, 0, snapshot, snapshot, snapshot)
             if old is None:
                 for ordinal in range(share):
-                    lob = ordinal == share - 1 and share > 2 and part.table_id % 2 == 0 and index == part.table_id
+                    lob = ordinal == share - 1 and share > 2 and part.table_id % 2 == 1 and index == part.table_id
                     table.blocks.append(self._write(holdings, part, index, version, ordinal, lob, minor=False))
             else:
                 for ordinal, block in enumerate(old.blocks):
