@@ -58,7 +58,8 @@ class MacroFiles:
         blocks_per_file: int = MAX_BLOCKS_PER_FILE,
     ) -> None:
         self.backup_set_id = backup_set_id
-        self.blocks_per_file = blocks_per_file
+        # A part holds a block at least: some stores take a thousand parts.
+        self.blocks_per_file = min(blocks_per_file, target.capabilities.max_parts)
         self.bytes_written = 0
         """Bytes handed to the destination so far, or about to be."""
         self.files: list[WrittenFile] = []

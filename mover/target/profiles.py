@@ -13,6 +13,10 @@ from typing import Any
 MIB = 1 << 20
 CONFIRMATIONS = ("crc32c", "crc64", "md5", "read-back")
 
+# Of a store that may be an old one: each is tried, and reading back is what is left.
+_CRC32C = ("crc32c", "md5", "read-back")
+_CRC64 = ("crc64", "md5", "read-back")
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -56,9 +60,9 @@ PROFILES = {
     for profile in (
         Profile("aws", "S3", "virtual", True, "IfNoneMatch", True, True, False, ("crc32c",), default_region=None),
         # OSS knows only virtual-hosted addresses, and answers If-None-Match with NotImplemented.
-        Profile("oss", "OSS", "virtual", False, "ForbidOverwrite", True, False, True, ("crc64", "md5"), None, MIB),
-        Profile("cos", "COS", "virtual", False, "ForbidOverwriteCOS", True, False, True, ("crc64", "md5"), None, MIB),
-        Profile("minio", "S3", "path", True, "IfNoneMatch", True, True, True, ("crc32c", "md5")),
+        Profile("oss", "OSS", "virtual", False, "ForbidOverwrite", True, False, True, _CRC64, None, MIB),
+        Profile("cos", "COS", "virtual", False, "ForbidOverwriteCOS", True, False, True, _CRC64, None, MIB),
+        Profile("minio", "S3", "path", True, "IfNoneMatch", True, True, True, _CRC32C),
         # SeaweedFS lists directory by directory: "a/x" comes before "a.x", which is not the order of the keys.
         Profile("seaweedfs", "S3", "path", True, "IfNoneMatch", False, True, True, ("crc32c",)),
         Profile(
@@ -70,7 +74,7 @@ PROFILES = {
             False,
             False,
             True,
-            ("crc32c", "md5"),
+            _CRC32C,
             default_region="us-east-1",
         ),
     )

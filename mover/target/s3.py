@@ -171,7 +171,12 @@ class S3Target:
         root = self._root_prefix
         parameters: dict[str, Any] = {"Prefix": root + prefix}
         while True:
-            page = await self._client.call("list_multipart_uploads", prefix, "list", **parameters)
+            try:
+                page = await self._client.call("list_multipart_uploads", prefix, "list", **parameters)
+            except TargetError as error:
+                if error.where.get("s3_code") != "NoSuchUpload":
+                    raise
+                return  # rclone says so where there are none
             for upload in page.get("Uploads", ()):
                 key, begun = str(upload["Key"]), upload["Initiated"]
                 if key.startswith(root + prefix):

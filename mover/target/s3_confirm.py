@@ -110,12 +110,7 @@ class Crc32c:
         content = memoryview(secrets.token_bytes(64))
         mark = self.mark(content)
         wrong = Mark(mark.size, bytes([mark.value[0] ^ 1]) + mark.value[1:])
-        try:
-            await _try(client, content, self.asks(wrong), attempts=1)
-        except TargetError as error:
-            if error.where.get("s3_code") not in _REFUSED:
-                return False
-        else:
+        if not await _refuses(client, content, self.asks(wrong)):
             return False
         return self.refutes(mark, await _try(client, content, self.asks(mark))) is None
 
@@ -193,8 +188,15 @@ class Md5:
     async def reread(self, client: S3Client, path: str, marks: Sequence[Mark]) -> str | None:  # noqa: ARG002
         return None
 
-    async def works(self, client: S3Client) -> bool:  # noqa: ARG002
-        return True
+    async def works(self, client: S3Client) -> bool:
+        """Its ETags are MD5s, or a body with a wrong MD5 is refused for that and a right one taken."""
+        content = memoryview(secrets.token_bytes(64))
+        mark = self.mark(content)
+        answer = await _try(client, content, self.asks(mark))
+        if etag_of(answer) is not None:
+            return self.refutes(mark, answer) is None
+        wrong = Mark(mark.size, bytes([mark.value[0] ^ 1]) + mark.value[1:])
+        return await _refuses(client, content, self.asks(wrong))
 
 
 class ReadBack:
@@ -302,6 +304,15 @@ async def _try(
             await client.call("delete_object", path, "delete", attempts=2, Key=key)
         except MoverError:
             pass  # it was refused, and some stores say that there is nothing to delete
+
+
+async def _refuses(client: S3Client, content: memoryview, asks: dict[str, Any]) -> bool:
+    """Whether a body that is not what ``asks`` says of it is refused, and for that."""
+    try:
+        await _try(client, content, asks, attempts=1)
+    except TargetError as error:
+        return error.where.get("s3_code") in _REFUSED
+    return False
 
 
 def _crc64_said(answer: dict[str, Any]) -> int | None:

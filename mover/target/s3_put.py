@@ -102,6 +102,7 @@ async def confirm_parts(
     size = sum(mark.size for mark in marks)
     if found.get("ContentLength") != size:
         raise differs(client, path, f"it has {found.get('ContentLength')} bytes of {size}")
+    require_encrypted(client, path, options, found)  # SeaweedFS says it here and not when an upload begins
     require_locked(client, path, options, found)
     refuted = way.refutes_whole(marks, answer, found) or await way.reread(client, path, marks)
     if refuted is not None:

@@ -15,7 +15,7 @@ from mover.errors import MoverError, TargetError, TargetExists
 from mover.target.base import BytesPart, ObjectInfo, Part
 from mover.target.s3_client import S3Client
 from mover.target.s3_confirm import Confirmation, Mark, etag_of_parts
-from mover.target.s3_put import NONCE, confirm_parts, head, new_nonce, nonce_of, put_whole, require_encrypted, taken
+from mover.target.s3_put import NONCE, confirm_parts, head, new_nonce, nonce_of, put_whole, taken
 
 ABORT_SECONDS = 15.0
 
@@ -154,13 +154,7 @@ class S3Writer:
         response = await self._client.call("create_multipart_upload", self._path, "begin", Key=self._key, **parameters)
         if not response.get("UploadId"):
             raise TargetError(f"{self._client.destination.url} began no upload of {self._path!r}", path=self._path)
-        upload = str(response["UploadId"])
-        try:
-            require_encrypted(self._client, self._path, self._options, response)
-        except TargetError:
-            await self._abandon(upload)
-            raise
-        return upload
+        return str(response["UploadId"])
 
     async def _abandon(self, upload: str) -> None:
         try:

@@ -200,5 +200,7 @@ class Bucket:
         self.objects[key] = stored
 
     def _md5(self, data):
+        if not self.rules.etag:
+            return secrets.token_hex(12)
         digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
         return digest.upper() if self.rules.dialect == "oss" else digest

@@ -23,6 +23,8 @@ class Rules:
     delete_objects: bool = True  # the store knows DeleteObjects
     delete_most: int = 1000
     crc64: bool = True  # says x-oss-hash-crc64ecma
+    md5: bool = True  # compares Content-MD5
+    etag: bool = True  # the MD5 of what came in one PUT
     crc32c: bool = False  # compares x-amz-checksum-crc32c and repeats it
     multipart_etag: bool = False  # the MD5 of the parts' MD5s
     append: bool = True

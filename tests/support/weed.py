@@ -103,7 +103,7 @@ class Weed:
             "-volume.max=40",
             *(f"-{option}={number}" for option, number in ports.items()),
         ]
-        self.run(command)
+        self.run(command, WEED_S3_SSE_KEK=secrets.token_hex(32))  # what its own encryption wraps keys with
 
     def run(self, command: list[str], **environment: str) -> None:
         """Start the server, and wait until it takes a write."""

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import socket
 from contextlib import ExitStack
 
 import pytest
@@ -11,7 +10,7 @@ from fuse_mount import fuse_mount
 from gateways import JuiceFS, Rclone, gateway
 from nfs_server import nfs_mount, nfs_server
 from oss_rules import LOCKING
-from oss_server import oss_server
+from oss_server import localhosts, oss_server  # noqa: F401
 from weed import weed_server
 
 from mover.target.paths import is_temporary
@@ -33,20 +32,6 @@ def keys(weed, monkeypatch):
     for name, value in weed.environment.items():
         monkeypatch.setenv(name, value)
     return weed
-
-
-@pytest.fixture(scope="session", autouse=True)
-def localhosts():
-    """``bucket.localhost`` is this machine (RFC 6761), also where the resolver does not know it."""
-    ask = socket.getaddrinfo
-
-    def answer(host, *arguments, **options):
-        name = host.decode() if isinstance(host, bytes) else host
-        return ask("127.0.0.1" if name and name.endswith(".localhost") else host, *arguments, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket, "getaddrinfo", answer)
-        yield
 
 
 @pytest.fixture(scope="session")

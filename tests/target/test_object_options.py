@@ -160,6 +160,7 @@ async def test_a_store_that_ignores_what_it_was_asked_for(base, monkeypatch, sen
             with pytest.raises(TargetError, match=r"encrypts|of no lock"):
                 await large(target, "g")
             assert store.buckets["mover"].uploads == {}
+        assert f"{base}/g" not in store.objects
 
 
 async def test_a_bucket_without_object_lock(base, monkeypatch):
@@ -205,5 +206,12 @@ async def test_a_real_server(keys, base, sender):
             await target.delete(name)
     await target.delete_many(["info"])
     assert [info.path async for info in target.list("")] == ["macro", "manifest"]
+    await target.aclose()
+    target = await open_target(keys.url(base, profile="seaweedfs", sender=sender, sse="AES256"))
+    await target.put("info", b"1")
+    await large(target, "macro")
+    for name in ("info", "macro"):
+        assert client.head_object(Bucket=keys.bucket, Key=f"{base}/{name}")["ServerSideEncryption"] == "AES256"
+    assert (await target.get("info"), await target.get("macro")) == (b"1", bytes(10 * MIB))
     await target.aclose()
     client.close()
