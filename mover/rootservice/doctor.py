@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol
 
 from mover.config import Settings
 from mover.encryption.cipher import CIPHER
 from mover.errors import MoverError
-from mover.media.archive_info import ArchiveStatus, current_round
-from mover.media.layout import Layout
-from mover.repository.archive_state import load_record, load_rounds
-from mover.repository.tree import Repository
 from mover.rootservice.doctor_checks import Check, Examination, State, failed, one
+from mover.rootservice.doctor_cluster import ClusterExam
 from mover.rootservice.doctor_destination import clean, probe_destination, probe_directory
 from mover.rootservice.doctor_keys import probe_keys
 from mover.rootservice.doctor_source import SourceExam
-from mover.rootservice.session import open_store
+from mover.rootservice.session import open_cluster, open_store
 from mover.store.base import Store
+from mover.store.cluster import Cluster
 from mover.target.base import Target
 from mover.target.profiles import Profile
 from mover.target.url import FileDestination, open_target, parse_url
 
 PROBE = ".mover-doctor"
+
+
+class Exam(Protocol):
+    """The checks of a source, alone and against a destination."""
+
+    def checks(self) -> AsyncIterator[Check]: ...
+
+    def against(self, target: Target, settings: Settings) -> AsyncIterator[Check]: ...
 
 
 async def examine(settings: Settings, *, seconds: float = 2.0, on_check: Callable[[Check], None]) -> Examination:
@@ -42,15 +49,15 @@ async def examine(settings: Settings, *, seconds: float = 2.0, on_check: Callabl
             checks.append(check)
             on_check(check)
 
-    store = target = source = None
+    opened: Store | Cluster | None = None
+    target = source = None
     try:
         if settings.source is not None:
             try:
-                store = open_store(settings, settings.source)
+                opened, source = _open_source(settings, settings.source)
             except MoverError as error:
                 await note(one(failed("source", "open", error)))
             else:
-                source = SourceExam(store, settings)
                 await note(source.checks())
         if settings.dest is not None:
             try:
@@ -63,14 +70,22 @@ async def examine(settings: Settings, *, seconds: float = 2.0, on_check: Callabl
                 profile = await _destination(target, settings.dest, seconds, note)
         if target is not None and settings.encrypt == CIPHER:
             await note(one(await probe_keys(target, settings)))
-        if store is not None and source is not None and target is not None:
-            await note(_together(store, source, target, settings))
+        if source is not None and target is not None:
+            await note(source.against(target, settings))
     finally:
         if target is not None:
             await target.aclose()
-        if store is not None:
-            await store.aclose()
+        if opened is not None:
+            await opened.aclose()
     return Examination(tuple(checks), profile)
+
+
+def _open_source(settings: Settings, url: str) -> tuple[Store | Cluster, Exam]:
+    cluster = open_cluster(settings, url)
+    if cluster is not None:
+        return cluster, ClusterExam(cluster, settings)
+    store = open_store(settings, url)
+    return store, SourceExam(store, settings)
 
 
 async def _destination(
@@ -112,23 +127,3 @@ async def _unreachable(dest: str, error: MoverError) -> AsyncIterator[Check]:
         check = await other_addressing(where)
         if check is not None:
             yield check
-
-
-async def _together(store: Store, source: SourceExam, target: Target, settings: Settings) -> AsyncIterator[Check]:
-    """Is there a round to back up into, and is its archiver fast enough for what the engine keeps?"""
-    try:
-        identity = await store.identity()
-        repository = Repository(target, Layout(settings.cluster_name, settings.cluster_id), identity.tenant_id)
-        current = current_round(await load_rounds(repository))
-        record = await load_record(repository, current.round_id) if current else None
-        if current is None or current.status != ArchiveStatus.DOING or record is None:
-            advice = "`mover archivelog start`, and keep `mover archivelog run` going: a backup is refused without"
-            yield Check("destination", "archive", State.FAIL, "no archive round is DOING (-9040)", advice)
-            return
-        log = await store.log("doctor")
-        try:
-            yield await source.retention(log, record.checkpoint_lsn)
-        finally:
-            await log.aclose(keep_hold=False)
-    except MoverError as error:
-        yield failed("destination", "archive", error)

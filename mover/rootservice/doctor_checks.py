@@ -64,6 +64,12 @@ def failed(subject: str, name: str, error: MoverError) -> Check:
     return Check(subject, name, State.FAIL, error.message, error.hint)
 
 
+def no_round() -> Check:
+    """Without a round a backup is refused."""
+    advice = "`mover archivelog start`, and keep `mover archivelog run` going: a backup is refused without"
+    return Check("destination", "archive", State.FAIL, "no archive round is DOING (-9040)", advice)
+
+
 async def one(check: Check) -> AsyncIterator[Check]:
     """A single check where several are expected."""
     yield check

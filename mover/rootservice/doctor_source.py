@@ -11,8 +11,13 @@ from pathlib import Path
 
 from mover.config import Settings
 from mover.errors import MoverError
-from mover.rootservice.doctor_checks import LITTLE_ROOM, Check, State, failed, size_text
+from mover.media.archive_info import ArchiveStatus, current_round
+from mover.media.layout import Layout
+from mover.repository.archive_state import load_record, load_rounds
+from mover.repository.tree import Repository
+from mover.rootservice.doctor_checks import LITTLE_ROOM, Check, State, failed, no_round, size_text
 from mover.store.base import LogSource, Store
+from mover.target.base import Target
 
 
 class SourceExam:
@@ -49,6 +54,24 @@ class SourceExam:
         finally:
             await log.aclose(keep_hold=False)
         yield await asyncio.to_thread(_scratch, self._settings.scratch_dir or Path(tempfile.gettempdir()))
+
+    async def against(self, target: Target, settings: Settings) -> AsyncIterator[Check]:
+        """Is there a round to back up into, and is its archiver fast enough for what the engine keeps?"""
+        try:
+            identity = await self._store.identity()
+            repository = Repository(target, Layout(settings.cluster_name, settings.cluster_id), identity.tenant_id)
+            current = current_round(await load_rounds(repository))
+            record = await load_record(repository, current.round_id) if current else None
+            if current is None or current.status != ArchiveStatus.DOING or record is None:
+                yield no_round()
+                return
+            log = await self._store.log("doctor")
+            try:
+                yield await self.retention(log, record.checkpoint_lsn)
+            finally:
+                await log.aclose(keep_hold=False)
+        except MoverError as error:
+            yield failed("destination", "archive", error)
 
     async def retention(self, log: LogSource, checkpoint: int) -> Check:
         """Is the archive, which has come to LSN ``checkpoint``, fast enough for what the engine keeps?"""

@@ -157,7 +157,7 @@ async def open_session(
             cluster = open_cluster(settings, settings.source)
             if cluster is not None:
                 stack.push_async_callback(cluster.aclose)
-                await _require_name(cluster, settings)
+                await require_name(cluster, settings)
             else:
                 store = open_store(settings, settings.source)
                 stack.push_async_callback(store.aclose)
@@ -177,7 +177,7 @@ async def open_session(
         )
 
 
-async def _require_name(cluster: Cluster, settings: Settings) -> None:
+async def require_name(cluster: Cluster, settings: Settings) -> None:
     """The tree at the destination must have the name that the cluster has. Raises ConfigError."""
     if settings.encrypt != "none":
         raise ConfigError(
