@@ -14,7 +14,8 @@ MASK = "***"
 # Options of URLs that may be shown.
 _HARMLESS = frozenset(
     {"host", "endpoint", "region", "profile", "addressing", "signature", "part_size", "concurrency", "timeout", "appid"}
-    | {"sender", "confirm", "payload", "ca", "tls", "sse", "sse_kms_key_id", "storage_class", "tags", "object_lock"}
+    | {"sender", "confirm", "payload", "ca", "tls", "aws_profile"}
+    | {"sse", "sse_kms_key_id", "storage_class", "tags", "object_lock"}
     | {"access_id", "unix_socket", "charset", "data_dir", "base_dir", "cluster", "tenant", "tenant_id", "database"}
 )
 _SHORTEST = 6  # of what is looked for in every text; a shorter secret would mask half the words

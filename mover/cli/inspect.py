@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,7 @@ from mover.cli.ending import DONE, INTEGRITY
 from mover.cli.invocation import Invocation
 from mover.cli.output import print_json, say
 from mover.cli.units import bytes_text
+from mover.config_secret import redact_url, url_secrets
 
 if TYPE_CHECKING:
     from mover.cli.runner import Control
@@ -39,6 +41,12 @@ with its offset, and the exit status is 5.""",
 def command(invocation: Invocation, path: str, records: bool, tree: bool) -> int:
     if records and tree:
         raise click.UsageError("--records and --tree exclude each other", click.get_current_context())
+    invocation.redactor.add(url_secrets(path))
+    if redact_url(path) != path and "://" in path:
+        invocation.settings()
+        logging.getLogger("mover.cli").warning(
+            "the URL holds a secret, and others can read a command line; use the environment of the store"
+        )
     if tree:
         return _tree(invocation, path)
     from mover.cli.progress import Display

@@ -25,6 +25,8 @@ _PLACES = {
     "custom-process": "a credential process",
     "sso": "single sign-on",
     "ecs-ram-role": "the RAM role of the ECS instance",
+    "alibaba-oidc": "the role of the service account (OIDC)",
+    "alibaba-uri": "ALIBABA_CLOUD_CREDENTIALS_URI",
     "cvm-role": "the role of the CVM instance",
 }
 _SAVE = "have `mover doctor --save FILE` write a profile, and use profile=FILE in the URL"

@@ -1,23 +1,32 @@
 """Keys of Alibaba Cloud and Tencent Cloud, where botocore does not look: their variables, and the role of an instance.
 
-Sources: Alibaba Cloud's "Manage access credentials" of the SDKs and "Instance RAM roles" (metadata service at
-100.100.100.200, a session token for it by PUT, as Amazon's IMDSv2); Tencent Cloud's "Managing roles of instances"
-(metadata.tencentyun.com). The tests play the metadata services; the real ones were not tried.
+Sources: Alibaba Cloud's "Manage access credentials" of the SDKs, "AssumeRoleWithOIDC" of its STS, and "Instance RAM
+roles" (metadata service at 100.100.100.200, a session token for it by PUT, as Amazon's IMDSv2); Tencent Cloud's
+"Managing roles of instances" (metadata.tencentyun.com). The tests play these services; the real ones were not tried.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from botocore.credentials import Credentials, RefreshableCredentials
+from botocore.exceptions import HTTPClientError
 
+ROLE_ARN = "ALIBABA_CLOUD_ROLE_ARN"
+PROVIDER_ARN = "ALIBABA_CLOUD_OIDC_PROVIDER_ARN"
+IDENTITY_FILE = "ALIBABA_CLOUD_OIDC_TOKEN_FILE"
+CREDENTIALS_URI = "ALIBABA_CLOUD_CREDENTIALS_URI"
+STS_ENDPOINT = "ALIBABA_CLOUD_STS_ENDPOINT"  # host, or for tests a URL
+_STS_SECONDS = 10.0
 _SECONDS = 2.0  # the service is on the host: nobody there is the usual reason for no answer
 _VALID_SECONDS = "21600"
 _LONGEST = 64 << 10
@@ -56,11 +65,39 @@ class Cloud:
                 return Credentials(key_id, secret, token or None, method="env")
         return None
 
-    def from_instance(self) -> RefreshableCredentials | None:
-        """Keys of the role of this instance, or None where there is no metadata service or no role. Blocks.
+    def from_services(self) -> RefreshableCredentials | None:
+        """Keys that a service gives out: one that variables name, else this instance's; None without any. Blocks.
 
-        Raises MetadataSilent, and ValueError and KeyError for answers that are none.
+        Raises MetadataSilent, and OSError, ValueError and KeyError for what can not be read.
         """
+        if self.method == "ecs-ram-role":
+            if os.environ.get(IDENTITY_FILE) and os.environ.get(ROLE_ARN) and os.environ.get(PROVIDER_ARN):
+                return _renewed(self._of_token, "alibaba-oidc")
+            if os.environ.get(CREDENTIALS_URI):
+                return _renewed(self._of_uri, "alibaba-uri")
+        return self._from_instance()
+
+    def _of_token(self) -> dict[str, str]:
+        """Alibaba's AssumeRoleWithOIDC, which needs no signature. The token is read each time: it is replaced."""
+        query = {
+            "Action": "AssumeRoleWithOIDC",
+            "Format": "JSON",
+            "Version": "2015-04-01",
+            "RoleArn": os.environ[ROLE_ARN],
+            "OIDCProviderArn": os.environ[PROVIDER_ARN],
+            "RoleSessionName": os.environ.get("ALIBABA_CLOUD_ROLE_SESSION_NAME") or "mover",
+            "Timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "SignatureNonce": secrets.token_hex(16),
+        }
+        token = Path(os.environ[IDENTITY_FILE]).read_text(encoding="utf-8").strip()
+        address = os.environ.get(STS_ENDPOINT) or "sts.aliyuncs.com"
+        url = f"{address if '://' in address else f'https://{address}'}/?{urlencode(query)}"
+        return self._read(_fetch_url("POST", url, {"OIDCToken": token})["Credentials"])
+
+    def _of_uri(self) -> dict[str, str]:
+        return self._read(_fetch_url("GET", os.environ[CREDENTIALS_URI]))
+
+    def _from_instance(self) -> RefreshableCredentials | None:
         if os.environ.get(self.off_variable, "").lower() == "true":
             return None
         try:
@@ -106,6 +143,33 @@ class Cloud:
         key_id, secret, token, end = (answer[name] for name in self.fields)
         moment = datetime.fromtimestamp(end, UTC).isoformat() if isinstance(end, int) else str(end)
         return {"access_key": str(key_id), "secret_key": str(secret), "token": str(token), "expiry_time": moment}
+
+
+def _renewed(fetch: Callable[[], dict[str, str]], method: str) -> RefreshableCredentials:
+    return RefreshableCredentials.create_from_metadata(fetch(), refresh_using=fetch, method=method)
+
+
+def _fetch_url(method: str, url: str, form: Mapping[str, str] | None = None) -> Any:
+    """The JSON of a success, by a proxy of the environment if need be. ValueError for a refusal; MetadataSilent."""
+    # Imported here: few sign in like this, and all would wait for it.
+    from botocore.awsrequest import AWSRequest
+    from botocore.httpsession import URLLib3Session
+    from botocore.utils import get_environ_proxies
+
+    session = URLLib3Session(timeout=_STS_SECONDS, proxies=get_environ_proxies(url))
+    try:
+        headers = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
+        answer = session.send(AWSRequest(method, url, headers, urlencode(form or {}).encode()).prepare())
+        body = answer.content
+    except HTTPClientError:
+        raise MetadataSilent from None
+    finally:
+        session.close()
+    if answer.status_code >= 500:
+        raise MetadataSilent
+    if answer.status_code != 200:
+        raise ValueError("refused")
+    return json.loads(body)
 
 
 def _ask(connection: HTTPConnection, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, bytes]:

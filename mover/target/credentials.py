@@ -2,9 +2,10 @@
 
 One :class:`SignIn` serves every request to a destination, whichever sender sends it. Keys with an end are fetched anew
 before it; keys that a store refuses are looked up once more, because a file, a process or a role may have newer ones by
-now. The order is that of the clouds: the URL, then for OSS and COS the variables of Alibaba and Tencent Cloud, then
-botocore's chain (environment, profiles that assume a role, web identity, credential_process, files, container, EC2
-instance), where the role of an ECS or CVM instance takes the place of Amazon's for OSS and COS.
+now. The order is that of the clouds: the URL (keys, or the profile it names), then for OSS and COS the variables of
+Alibaba and Tencent Cloud, then botocore's chain (environment, profiles that assume a role, web identity,
+credential_process, files, container, EC2 instance), where the role of an ECS or CVM instance takes the place of
+Amazon's for OSS and COS.
 """
 
 from __future__ import annotations
@@ -125,15 +126,19 @@ class SignIn:
         given = self._destination
         if given.access_id is not None:
             return Credentials(given.access_id, given.access_key, given.session_token, method="url")
-        if self._cloud is not None and (found := self._cloud.from_environment()) is not None:
+        if (
+            given.aws_profile is None
+            and self._cloud is not None
+            and (found := self._cloud.from_environment()) is not None
+        ):
             return found
         # A session of its own each time: the chain remembers what it has read.
-        session = Session()
+        session = Session(profile=given.aws_profile)
         if self._cloud is not None:
-            session.get_component("credential_provider").remove("iam-role")
+            _asked(lambda: session.get_component("credential_provider").remove("iam-role"))
         found = _asked(session.get_credentials)
-        if found is None and self._cloud is not None:
-            found = _asked(self._cloud.from_instance)
+        if found is None and given.aws_profile is None and self._cloud is not None:
+            found = _asked(self._cloud.from_services)
         if found is None:
             raise NoKeys("no credentials were found")
         return found

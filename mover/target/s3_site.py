@@ -88,7 +88,7 @@ class Surroundings:
 
     def __init__(self, destination: ObjectDestination) -> None:
         self._destination = destination
-        self._session = Session()
+        self._session = Session(profile=destination.aws_profile)
 
     def site(self, region: str | None = None) -> Site:
         """The address. Raises ValueError, BadBundle and botocore's errors."""

@@ -25,12 +25,12 @@ _HIDDEN = "***"
 # Values that may be shown. Everything else is hidden, so that a misspelled "acess_key" is hidden too.
 _SHOWN = frozenset(
     {"host", "endpoint", "region", "profile", "addressing", "signature", "part_size", "concurrency", "timeout", "appid"}
-    | {"sender", "confirm", "payload", "ca", "tls", *OBJECT_OPTIONS}
+    | {"sender", "confirm", "payload", "ca", "tls", "aws_profile", *OBJECT_OPTIONS}
     | {"data_dir", "base_dir", "cluster", "tenant", "tenant_id", "database", "version", "uid", "gid"}
 )
 _OPTIONS = frozenset(
     {"host", "endpoint", "region", "profile", "addressing", "signature", "concurrency", "appid"}
-    | {"sender", "confirm", "payload", "ca", "tls", *OBJECT_OPTIONS}
+    | {"sender", "confirm", "payload", "ca", "tls", "aws_profile", *OBJECT_OPTIONS}
     | {"access_id", "access_key", "session_token"}
 )
 _HOST_HINT = "add endpoint=http://host:port"
@@ -73,6 +73,7 @@ class ObjectDestination:
     concurrency: int | None = None  # None: what pays is found by trying
     ca: str | None = None  # file or directory of authorities, instead of what the machine trusts
     tls: str = "1.2"  # the oldest version
+    aws_profile: str | None = None  # of the AWS configuration, instead of the environment's choice
     access_id: str | None = field(default=None, repr=False)
     access_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
@@ -211,6 +212,7 @@ def _parse_object(url: str, scheme: str, rest: str, objects: Mapping[str, str]) 
         concurrency=_number(url, options, "concurrency", 8, 1, 256) if "concurrency" in options else None,
         ca=_absolute(url, options, "ca"),
         tls=_choice(url, options, "tls", "1.2", ("1.2", "1.3")),
+        aws_profile=options.get("aws_profile"),
         objects=_object_options(url, objects, options),
         access_id=access_id,
         access_key=access_key,

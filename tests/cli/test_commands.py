@@ -316,3 +316,11 @@ def test_a_synthetic_cluster_from_the_command_line(mover, tmp_path):
     assert mover("sim", "grow", str(tmp_path / "nothing"))[0] == 4
     assert mover("sim", "create", str(tmp_path / "other"), "--observers", "0")[0] == 4
     assert mover("sim", "create", str(tmp_path / "other"), "--log-size", "much")[0] == 2
+
+
+def test_a_secret_in_an_address_to_inspect(mover):
+    address = "s3://bucket/p?endpoint=http://127.0.0.1:9&access_id=i&access_key=TOPSECRET2"
+    for more in ([], ["--tree"], ["--json"]):
+        _, out, err = mover("inspect", address, *more)
+        assert "others can read a command line" in err
+        assert "TOPSECRET" not in out + err

@@ -193,6 +193,13 @@ class CloudServices:
         if request.path.startswith("/latest/"):
             return self._metadata(request)
         form = await request.post()
+        by_token = request.query.get("Action") == "AssumeRoleWithOIDC"
+        if by_token and form["OIDCToken"] not in self.identities:
+            return web.json_response({"Code": "AuthenticationFail", "Message": form["OIDCToken"]}, status=400)
+        if by_token or request.path == "/uri":
+            names = ("AccessKeyId", "AccessKeySecret", "SecurityToken", "Expiration")
+            answer = dict(zip(names, _values(self.issue()), strict=True))
+            return web.json_response({"Credentials": answer} if by_token else {"Code": "Success", **answer})
         action = form["Action"]
         if action == "AssumeRoleWithWebIdentity" and form["WebIdentityToken"] not in self.identities:
             error = _ERROR[21:].format("InvalidIdentityToken", f"what is {form['WebIdentityToken']}?")

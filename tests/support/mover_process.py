@@ -169,9 +169,8 @@ class Mover:
         self, words: tuple[str, ...], out: int, err: int, *, json: bool = True
     ) -> asyncio.subprocess.Process:
         self.directory.mkdir(parents=True, exist_ok=True)
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("MOVER_", "AWS_", "PYTEST_"))
-        }
+        foreign = ("MOVER_", "AWS_", "ALIBABA_", "OSS_", "TENCENTCLOUD_", "PYTEST_")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         environment |= {"HOME": str(self.directory), "MOVER_STATE_DIR": str(self.directory / "state")}
         if "MOVER_PURE" in os.environ:
             environment["MOVER_PURE"] = os.environ["MOVER_PURE"]

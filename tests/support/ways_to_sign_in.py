@@ -21,7 +21,8 @@ _VARIABLES = (
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_CA_BUNDLE"),
     *("AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
     *("AWS_CONTAINER_AUTHORIZATION_TOKEN", "ALIBABA_CLOUD_ACCESS_KEY_ID", "OSS_ACCESS_KEY_ID"),
-    *("TENCENTCLOUD_SECRET_ID", "ALIBABA_CLOUD_ECS_METADATA"),
+    *("TENCENTCLOUD_SECRET_ID", "ALIBABA_CLOUD_ECS_METADATA", "ALIBABA_CLOUD_CREDENTIALS_URI"),
+    *("ALIBABA_CLOUD_ROLE_ARN", "ALIBABA_CLOUD_OIDC_TOKEN_FILE"),
 )
 
 
@@ -135,6 +136,22 @@ def _ram_role(cloud, _directory):
     }, _OSS
 
 
+def _oidc(cloud, directory):
+    token = f"identity-{os.urandom(8).hex()}"
+    cloud.identities.add(token)
+    (directory / "identity").write_text(token)
+    return {
+        "ALIBABA_CLOUD_ROLE_ARN": "acs:ram::1:role/backup",
+        "ALIBABA_CLOUD_OIDC_PROVIDER_ARN": "acs:ram::1:oidc-provider/ack",
+        "ALIBABA_CLOUD_OIDC_TOKEN_FILE": str(directory / "identity"),
+        "ALIBABA_CLOUD_STS_ENDPOINT": cloud.services,
+    }, _OSS
+
+
+def _uri(cloud, _directory):
+    return {"ALIBABA_CLOUD_CREDENTIALS_URI": f"{cloud.services}/uri"}, _OSS
+
+
 def _cvm_role(cloud, _directory):
     return {
         "TENCENTCLOUD_METADATA_DISABLED": "false",
@@ -170,6 +187,8 @@ RENEWED = {
     "instance-role": _instance,
     "container": _container,
     "ecs-ram-role": _ram_role,
+    "alibaba-oidc": _oidc,
+    "alibaba-uri": _uri,
     "cvm-role": _cvm_role,
 }
 WAYS = {**FIXED, **RENEWED}

@@ -129,6 +129,33 @@ async def test_many_requests_look_for_new_keys_once(cloud, sign_in, sender):
 
 
 @both
+async def test_a_profile_for_each_store(cloud, base, tmp_path, monkeypatch, sender):
+    """The URL's profile goes before the keys of the environment, and signs only its own store."""
+    one, other = cloud.issue(temporary=False), cloud.issue(temporary=False)
+    config = tmp_path / "config"
+    config.write_text(
+        "".join(
+            f"[profile {name}]\naws_access_key_id = {key.id}\naws_secret_access_key = {key.secret}\n"
+            for name, key in (("one", one), ("other", other))
+        )
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of-the-environment")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of-the-environment")
+    other.good = False
+    async with opened(destination(cloud, base, {}, aws_profile="one", sender=sender)) as target:
+        await target.put("f", b"content")
+    assert cloud.refused == []
+    with pytest.raises(UnreachableError, match="ExpiredToken"):
+        async with opened(destination(cloud, base, {}, aws_profile="other", sender=sender)):
+            pass
+    with pytest.raises(ConfigError) as caught:
+        async with opened(destination(cloud, base, {}, aws_profile="nobody", sender=sender)):
+            pass
+    assert caught.value.hint
+
+
+@both
 async def test_keys_that_were_replaced_by_others(cloud, sign_in, tmp_path, sender):
     """The old ones are deleted while a job runs: the file has new ones."""
     async with opened(sign_in("file", sender=sender)) as target:
@@ -138,9 +165,9 @@ async def test_keys_that_were_replaced_by_others(cloud, sign_in, tmp_path, sende
         assert cloud.refused == ["InvalidAccessKeyId"]
 
 
-@both
-async def test_a_web_identity_is_read_again(cloud, sign_in, tmp_path, sender):
-    async with opened(sign_in("web-identity", sender=sender)) as target:
+@senders(["web-identity", "alibaba-oidc"], ["web-identity"])
+async def test_a_web_identity_is_read_again(cloud, sign_in, tmp_path, sender, way):
+    async with opened(sign_in(way, sender=sender)) as target:
         cloud.end_all()
         cloud.identities = {"rotated"}
         (tmp_path / "identity").write_text("rotated")
@@ -151,7 +178,7 @@ async def test_a_web_identity_is_read_again(cloud, sign_in, tmp_path, sender):
             await target.put("f", b"content")
 
 
-@senders(["container", "instance-role", "ecs-ram-role", "credential-process"], ["container"])
+@senders(["container", "instance-role", "ecs-ram-role", "alibaba-uri", "credential-process"], ["container"])
 async def test_a_service_that_does_not_answer(cloud, sign_in, way, sender, monkeypatch):
     monkeypatch.setattr("botocore.utils.ContainerMetadataFetcher.SLEEP_TIME", 0)
     url = sign_in(way, sender=sender)
