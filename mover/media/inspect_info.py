@@ -120,7 +120,6 @@ WHOLE: dict[FileKind, Callable[[bytes, bool], Whole]] = {
     FileKind.COPY_RECORD: _copied,
     FileKind.ROUND_RECORD: _one("round_record", lambda data: record_fields(RoundRecord.decode(data))),
     FileKind.KEY_RING: _one("key_ring", lambda data: decode_key_ring(data).as_json()),
-    FileKind.ROUND_RECORD: _one("round_record", RoundRecord.decode),
     FileKind.CLUSTER_RECORD: _one("cluster_record", ClusterRecord.decode),
     FileKind.STOP_REQUEST: _one("stop_request", lambda data: {"bytes": len(data)}),
 }
