@@ -58,6 +58,7 @@ def command() -> None:
 @click.option(
     "--clog-fill", type=Size(), default=1 << 26, help="Finish clog files here at the latest. [default: 64MiB]"
 )
+@click.option("--sys-pgs", type=int, default=0, show_default=True, help="PGs of the sys tenant, which has log as well.")
 @click.pass_obj
 def create_command(
     invocation: Invocation,
@@ -70,10 +71,11 @@ def create_command(
     block_size: int,
     log_size: int,
     clog_fill: int,
+    sys_pgs: int,
 ) -> int:
     from mover.store.sim.cluster import create
 
-    plan = Plan(seed, observers, tenants, pgs, blocks, block_size, log_size, clog_fill=clog_fill)
+    plan = Plan(seed, observers, tenants, pgs, blocks, block_size, log_size, clog_fill=clog_fill, sys_pgs=sys_pgs)
     cluster = create(directory, plan)
     _tell(invocation, directory, cluster.generation)
     return DONE

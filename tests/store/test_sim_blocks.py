@@ -165,6 +165,45 @@ def test_growing_frees_and_writes_blocks(tmp_path):
     assert kept and gone and after - middle
 
 
+def test_freed_blocks_are_soon_used_again_when_few_are_free(tmp_path):
+    directory = tmp_path / "site"
+    create(directory, Plan(seed=2, observers=1, pgs=2, blocks=6, block_size=16 << 10, log_size=1 << 16, spare=4))
+
+    def where():
+        return {
+            row[0]: row[7]
+            for pg in read_ledger(directory)["pgs"]
+            for replica in pg["replicas"]
+            for table in replica["sstables"]
+            for row in table["blocks"]
+        }
+
+    used_again = 0
+    for _ in range(4):
+        before = where()
+        grow(directory)
+        after = where()
+        used_again += sum(before[index] != after[index] for index in before.keys() & after.keys())
+        for index, digest in after.items():
+            data = block(directory, 1, index)
+            assert hashlib.sha256(data[: check_block(data)["occupy"]]).hexdigest() == digest
+    assert used_again
+
+
+def test_the_sys_tenants_log_is_in_the_clogs_and_apart_in_the_ledger(tmp_path):
+    directory = tmp_path / "site"
+    create(directory, Plan(seed=2, observers=2, pgs=2, blocks=1, block_size=16 << 10, log_size=1 << 16, sys_pgs=1))
+    grow(directory)
+    ledger = read_ledger(directory)
+    (own,) = ledger["sys_pgs"]
+    assert own["tenant_id"] == 1 and own["logs"]
+    assert {pg["tenant_id"] for pg in ledger["pgs"]} == {1001}
+    assert {row["tenant_id"] for row in rows(directory, "__all_root_table")} == {1}
+    assert {row["tenant_id"] for row in rows(directory, "__all_virtual_meta_table")} == {1001}
+    assert 1 in {row["table_id"] >> 40 for row in rows(directory, "__all_virtual_clog_stat")}
+    assert (directory / "observer_1/store/clog/2").read_bytes().count(struct.pack(">Q", own["table_id"])) > 2
+
+
 def test_the_same_seed_gives_the_same_blocks(site, tmp_path):
     create(tmp_path / "site", PLAN)
     for _ in range(3):

@@ -41,6 +41,7 @@ compacted (new blocks, freed blocks). The same seed and the same sequence of cal
                                                         data_checksum, "data_block" | "lob_block",
                                                         sha256 of the occupy_size bytes], ...]}, ...]}, ...]}, ...]}
 
+"sys_pgs" has the same of the sys tenant's PGs, if there are any: their log is in the clogs and is not archived.
 Checksums are signed 64-bit integers as SQL shows them. Blocks differ between replicas (index, data_seq of minors);
 majors of one version hold the same rows everywhere.
 """

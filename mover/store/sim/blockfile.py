@@ -6,6 +6,7 @@ the super block are versioned objects of their own; the notes have that unconfir
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from dataclasses import dataclass, field
@@ -38,14 +39,25 @@ def super_block(created: int, modified: int, blocks: int, replay_start: tuple[in
     return (struct.pack("<ii", 3, 1018) + body).ljust(_SUPER_BYTES, b"\0")
 
 
+def _next_data(descriptor: int, start: int) -> int:
+    """Where the next bytes are that are no hole; the largest offset if there are none."""
+    try:
+        return os.lseek(descriptor, start, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return 1 << 62
+
+
 @dataclass
 class BlockFile:
-    """Which blocks are free, oldest first, and the file they are in."""
+    """Which blocks are free, oldest first, and the file they are in. It grows by ``step`` blocks, or by a quarter."""
 
     path: Path
     total: int
     created: int
     free: list[int] = field(default_factory=list)
+    step: int = 0
 
     def create(self, seed: int, server: int) -> None:
         """An empty file of ``total`` blocks; the ring begins at a place of its own."""
@@ -73,13 +85,15 @@ class BlockFile:
     def write(self, block: bytes) -> int:
         """``block`` and zeros behind it, in the oldest free block; its index."""
         if not self.free:
-            self.grow_to(self.total + max(16, self.total // 4))
+            self.grow_to(self.total + (self.step or max(16, self.total // 4)))
         index = self.free.pop(0)
         with self.path.open("r+b") as file:
-            file.seek(index * MACRO_BYTES)
+            start = index * MACRO_BYTES
             # A hole reads as zeros; only what an earlier block left has to be overwritten.
-            room = os.pread(file.fileno(), MACRO_BYTES, index * MACRO_BYTES)
-            used = len(room.rstrip(b"\0"))
+            used = 0
+            if _next_data(file.fileno(), start) < start + MACRO_BYTES:
+                used = len(os.pread(file.fileno(), MACRO_BYTES, start).rstrip(b"\0"))
+            file.seek(start)
             file.write(block.ljust(used, b"\0"))
         return index
 

@@ -12,6 +12,7 @@ from mover.store.sim.tables import TABLES
 
 if TYPE_CHECKING:
     from mover.store.sim.cluster import Cluster
+    from mover.store.sim.pg import Pg
 
 SYS_TENANT = 1
 BUILD_VERSION = "3.1.5_100000252023041721-synthetic"
@@ -58,8 +59,8 @@ def catalog(cluster: Cluster) -> dict[str, Any]:
     _servers(cluster, rows)
     _tenants(cluster, rows)
     for pg in cluster.pgs:
-        _pg_schema(cluster, pg.key.order, rows)
-        _pg_log(cluster, pg.key.order, rows)
+        _pg_schema(cluster, pg, rows)
+        _pg_log(cluster, pg, rows)
     for holdings in cluster.holdings:
         for table in holdings.tables:
             _sstable(holdings.server, table, rows)
@@ -191,8 +192,8 @@ def _tenants(cluster: Cluster, rows: _Rows) -> None:
         )
 
 
-def _pg_schema(cluster: Cluster, order: tuple[int, int, int], rows: _Rows) -> None:
-    table_id, _, part_cnt = order
+def _pg_schema(cluster: Cluster, pg: Pg, rows: _Rows) -> None:
+    table_id, _, part_cnt = order = pg.key.order
     tenant = table_id >> 40
     group = bool(table_id & TABLEGROUP)
     if group:
@@ -205,8 +206,7 @@ def _pg_schema(cluster: Cluster, order: tuple[int, int, int], rows: _Rows) -> No
             binding=True,
             drop_schema_version=-1,
         )
-    partitions = next(one.partitions for one in cluster.holdings if one.key.order == order)
-    for part in partitions:
+    for part in cluster.held(order, pg.leader).partitions:
         if part.partition_id:
             continue
         for index in part.indexes:
@@ -229,9 +229,8 @@ def _pg_schema(cluster: Cluster, order: tuple[int, int, int], rows: _Rows) -> No
             )
 
 
-def _pg_log(cluster: Cluster, order: tuple[int, int, int], rows: _Rows) -> None:
-    pg = next(one for one in cluster.pgs if one.key.order == order)
-    table_id, part_id, part_cnt = order
+def _pg_log(cluster: Cluster, pg: Pg, rows: _Rows) -> None:
+    table_id, part_id, part_cnt = order = pg.key.order
     tenant = table_id >> 40
     version = cluster.freezes[-1][0]
     members = ",".join(f'"{server_ip(replica.server)}:{RPC_PORT}"' for replica in pg.replicas)
@@ -242,7 +241,7 @@ def _pg_log(cluster: Cluster, order: tuple[int, int, int], rows: _Rows) -> None:
         size = sum(block.occupy_size for table in holdings.tables for block in table.blocks)
         count = sum(block.row_count for table in majors for block in table.blocks)
         rows.add(
-            "__all_virtual_meta_table",
+            "__all_root_table" if tenant == SYS_TENANT else "__all_virtual_meta_table",
             tenant_id=tenant,
             table_id=table_id,
             partition_id=part_id,

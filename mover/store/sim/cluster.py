@@ -9,7 +9,7 @@ from typing import Any
 
 from mover.errors import PreconditionError
 from mover.store.sim.blockfile import RESERVED, BlockFile
-from mover.store.sim.catalog import catalog
+from mover.store.sim.catalog import SYS_TENANT, catalog
 from mover.store.sim.clog import ClogWriter
 from mover.store.sim.history import Clock, History
 from mover.store.sim.identity import TABLEGROUP, PgKey
@@ -43,15 +43,15 @@ class Cluster:
     files: dict[int, BlockFile] = field(default_factory=dict)
     holdings: list[Holdings] = field(default_factory=list)
     blooms: dict[int, int] = field(default_factory=dict)
+    _places: dict[tuple[tuple[int, int, int], int], Holdings] = field(default_factory=dict)
 
     def store(self, server: int) -> Path:
         return self.directory / f"observer_{server}" / "store"
 
     def held(self, order: tuple[int, int, int], server: int) -> Holdings:
-        return self._by_place()[order, server]
-
-    def _by_place(self) -> dict[tuple[tuple[int, int, int], int], Holdings]:
-        return {(one.key.order, one.server): one for one in self.holdings}
+        if len(self._places) != len(self.holdings):
+            self._places = {(one.key.order, one.server): one for one in self.holdings}
+        return self._places[order, server]
 
     def merger(self, server: int) -> Merger:
         return Merger(self.plan.seed, self.files[server], self.plan.block_size, self.schema_version)
@@ -99,7 +99,7 @@ class Cluster:
             cluster.logs[server] = ServerLog.of(log, cluster.store(server), plan.clog_fill)
         for server, total, free in record["files"]:
             path = cluster.store(server) / "sstable" / "block_file"
-            cluster.files[server] = BlockFile(path, total, cluster.created, free)
+            cluster.files[server] = BlockFile(path, total, cluster.created, free, plan.spare)
         cluster.holdings = [Holdings.of(one) for one in record["holdings"]]
         cluster.blooms = dict(record["blooms"])
         return cluster
@@ -122,6 +122,9 @@ def create(directory: Path, plan: Plan) -> Cluster:
         _make_server(cluster, server)
     for at in range(plan.pgs):
         _make_pg(cluster, at)
+    for at in range(plan.sys_pgs):
+        table = SYS_TENANT << 40 | 3 + at
+        _place_pg(cluster, at, PgKey(table, 0, 0), (Partition(table, 0, (table,)),))
     clock = Clock(cluster.now)
     accums: dict[PgKey, dict[int, int]] = {pg.key: {} for pg in cluster.pgs}
     if plan.recycled and plan.log_size:
@@ -155,7 +158,7 @@ def grow(directory: Path, *, log_size: int | None = None, recycle: int = 0, majo
     previous = read_ledger(directory)
     accums = {
         PgKey(pg["table_id"], pg["partition_id"], pg["partition_cnt"]): {row[0]: row[2] for row in pg["logs"]}
-        for pg in previous["pgs"]
+        for pg in (*previous["pgs"], *previous["sys_pgs"])
     }
     cluster.generation += 1
     clock = Clock(cluster.now + 1_000_000)
@@ -191,8 +194,8 @@ def _make_server(cluster: Cluster, server: int) -> None:
     (store / "slog" / "1").write_bytes(slog_file(cluster.created))
     plan = cluster.plan
     held = plan.pgs * min(3, plan.observers) // plan.observers + 1
-    total = RESERVED + 8 + held * (plan.blocks + 8) * 2
-    file = BlockFile(store / "sstable" / "block_file", total, cluster.created)
+    total = RESERVED + (plan.spare or 8 + held * (plan.blocks + 8) * 2)
+    file = BlockFile(store / "sstable" / "block_file", total, cluster.created, step=plan.spare)
     file.create(plan.seed, server)
     cluster.files[server] = file
     cluster.logs[server] = ServerLog(ClogWriter(store / "clog", fill=plan.clog_fill), store / "ilog")
@@ -213,9 +216,14 @@ def _make_pg(cluster: Cluster, at: int) -> None:
         key = PgKey(table, number % 2, 2)
         indexes = (table, table + 100_000) if (number // 2) % 2 else (table,)
         partitions = (Partition(table, key.part_id, indexes),)
+    _place_pg(cluster, at, key, partitions)
+
+
+def _place_pg(cluster: Cluster, at: int, key: PgKey, partitions: tuple[Partition, ...]) -> None:
+    plan = cluster.plan
     first = at % plan.observers
     servers = [(first + step) % plan.observers + 1 for step in range(min(3, plan.observers))]
-    choose = dice(plan.seed, "pg", at)
+    choose = dice(plan.seed, "pg", key.order)
     cluster.pgs.append(
         Pg(key, choose.choice(servers), EPOCH_US + at, EPOCH_US + at, [Replica(server) for server in servers])
     )

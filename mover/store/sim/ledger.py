@@ -22,7 +22,9 @@ def read_ledger(directory: Path) -> dict[str, Any]:
 
 def ledger(cluster: Cluster, previous: dict[str, Any] | None) -> dict[str, Any]:
     """The ledger of this generation; logs of earlier ones are in ``previous``."""
-    before = {(pg["table_id"], pg["partition_id"]): pg for pg in previous["pgs"]} if previous else {}
+    earlier = (*previous["pgs"], *previous["sys_pgs"]) if previous else ()
+    before = {(pg["table_id"], pg["partition_id"]): pg for pg in earlier}
+    pgs = [_pg(cluster, pg, before.get((pg.key.table_id, pg.key.part_id))) for pg in cluster.pgs]
     return {
         "generation": cluster.generation,
         "seed": cluster.plan.seed,
@@ -40,7 +42,8 @@ def ledger(cluster: Cluster, previous: dict[str, Any] | None) -> dict[str, Any]:
             for server in cluster.logs
         ],
         "tenants": [{"tenant_id": tenant, "name": f"tenant_{tenant}"} for tenant in cluster.tenants],
-        "pgs": [_pg(cluster, pg, before.get((pg.key.table_id, pg.key.part_id))) for pg in cluster.pgs],
+        "pgs": [pg for pg in pgs if pg["tenant_id"] != 1],
+        "sys_pgs": [pg for pg in pgs if pg["tenant_id"] == 1],
     }
 
 

@@ -16,7 +16,9 @@ class Plan:
     ``log_size`` is the log that each generation writes on the busiest server, ``entry_size`` the mean of a log's body.
     ``clog_fill`` is the position at which a clog file is finished at the latest: with less than a real file holds there
     are many finished files and little data. ``ilog_cursors`` is the number of cursors after which an ilog file is full.
-    ``recycled``: the clog files were others before.
+    ``recycled``: the clog files were others before. ``spare`` is the number of free blocks a block_file begins and
+    grows with: few of them, and freed blocks are soon used again; 0 leaves room for long. ``sys_pgs`` belong to the sys
+    tenant, whose log is in the clogs too and is never archived.
     """
 
     seed: int
@@ -30,6 +32,8 @@ class Plan:
     clog_fill: int = 1 << 26
     ilog_cursors: int = 20_000
     recycled: bool = True
+    spare: int = 0
+    sys_pgs: int = 0
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -41,6 +45,8 @@ class Plan:
             ("log_size", 0, 1 << 44),
             ("entry_size", 64, 1 << 20),
             ("clog_fill", 64 << 10, 1 << 26),
+            ("spare", 0, 1 << 20),
+            ("sys_pgs", 0, 100),
             ("ilog_cursors", 16, 1 << 20),
         ):
             if not low <= getattr(self, name) <= high:

@@ -10,7 +10,7 @@ files and which bit is decided by the seed. ``Finding.kind`` is one of
     missing     a file that others refer to is not there
     reference   what an index says is not what is at the place it names
     gap, duplicate, order, chain, epoch     the log: ids, running checksum, leader epochs
-    torn        the newest data file ends in the middle of a block: an end of log, and no damage
+    torn        a data file or index that is still written to ends in the middle: an end of log, and no damage
 
 ``silent``: nothing in the format covers the damaged bytes, so a reader may or may not report it, but must not crash or
 tell the payload as something else.
@@ -204,7 +204,9 @@ def _framed(name: str) -> dict[str, Action]:
                 "end_mark": lambda: places[-1][0],
                 "nothing": lambda: 0,
             }[where]()
-            return changed(tree, path, data[:cut], "truncated")
+            # An incomplete end of a meta index is tolerated: another task's may have the entries.
+            tolerated = name == "meta_index_file" and where == "end_mark"
+            return changed(tree, path, data[:cut], "truncated", silent=tolerated)
 
         return act
 

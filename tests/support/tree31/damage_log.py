@@ -27,6 +27,8 @@ from tree31.damage import (
 
 DATA, INDEX, KEY, CLOG_INFO = r"/clog/.*/data/\d+/\d+/\d+$", r"/clog/.*/index/", r"/archive_key/", r"/clog_info/"
 _KICKOFF = 302
+_PATCHED = (103, 108)
+"""NOP and TRUNCATE: OceanBase patches their submit time and leaves the header's checksum, so that proves nothing."""
 
 
 def sealed(meta: bytes, payload: bytes, at: int, **new: int) -> bytes:
@@ -100,8 +102,11 @@ def _entry_field(field: str) -> Action:
         if found is None:
             return None
         payload = found[4]
-        start = sum(map(len, entries(payload)[: choose.randrange(len(entries(payload)))]))
-        low = start + at
+        run = entries(payload)
+        chosen = choose.randrange(len(run))
+        if (struct.unpack_from(">I", run[chosen], 4)[0] & 0xFFFF) in _PATCHED:
+            return None
+        low = sum(map(len, run[:chosen])) + at
         if field == "submit_ts":
             # The highest bit is a mark of its own that no checksum covers.
             place = choose.randrange(1, 64)
@@ -248,7 +253,7 @@ def _garbage_behind(tree: Tree, choose: Random) -> Damaged | None:
     if not paths:
         return None
     path = choose.choice(paths)
-    return changed(tree, path, tree.files[path] + choose.randbytes(200), "torn")
+    return changed(tree, path, tree.files[path] + choose.randbytes(200), "torn", silent=True)
 
 
 def _index_field(field: str) -> Action:
@@ -279,6 +284,12 @@ def _index_wrong(name: str) -> Action:
     return act
 
 
+def _open(tree: Tree) -> set[str]:
+    """Directories of pieces (or rounds) that are still written to."""
+    newest = {(one["tenant_id"], one["round"]): one for one in tree.truth["rounds"]}
+    return {one["directory"] for one in newest.values() if one["status"] == "doing"}
+
+
 def _index_records(change: str) -> Action:
     def act(tree: Tree, choose: Random) -> Damaged | None:
         path = choose.choice(matching(tree, INDEX))
@@ -287,7 +298,8 @@ def _index_records(change: str) -> Action:
         if change == "missing":
             return changed(tree, path, None, "missing") if len(records) > 1 else None
         if change == "truncated":
-            return changed(tree, path, data[: -choose.randrange(1, 144)], "truncated")
+            torn = path.rsplit("/index/", 1)[0] in _open(tree)
+            return changed(tree, path, data[: -choose.randrange(1, 144)], "torn" if torn else "truncated")
         if len(records) < 3:
             return None
         at = choose.randrange(len(records) - 2)
