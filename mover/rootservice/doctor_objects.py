@@ -62,6 +62,8 @@ class ObjectsExam:
             ("parts", self._parts),
             ("order", self._order),
         )
+        if self._client.destination.objects.lock_mode:
+            probes = (*probes, ("object lock", self._lock))
         for name, probe in probes:
             try:
                 yield await probe()
@@ -101,6 +103,12 @@ class ObjectsExam:
         self.profile = dataclasses.replace(self.profile, sorted_list=found)
         detail = "a listing is in the order of UTF-8 bytes" if found else "a listing has an order of its own"
         return self._judge("order", detail, bad=self._said.sorted_list and not found)
+
+    async def _lock(self) -> Check:
+        if await s3_probe.locks_objects(self._client):
+            return _ok("object lock", "the bucket locks objects: a probe of that would stay, and is left out")
+        advice = "make a bucket with object lock, or leave object_lock out"
+        return Check("destination", "object lock", State.FAIL, "the bucket was made without object lock", advice)
 
     def _judge(self, name: str, detail: str, *, bad: bool) -> Check:
         if not bad:

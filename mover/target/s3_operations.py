@@ -153,6 +153,10 @@ def _uploads(root: Element) -> dict[str, Any]:
     return {"Uploads": uploads, "IsTruncated": root.text_of("IsTruncated") == "true", **markers}
 
 
+def _lock_configuration(root: Element) -> dict[str, Any]:
+    return {"ObjectLockConfiguration": _texts("ObjectLockEnabled")(root)}
+
+
 def _moment(text: str | None) -> datetime:
     """ISO 8601; UTC where no zone is said. ValueError for what is none."""
     moment = datetime.fromisoformat(text or "")
@@ -169,6 +173,7 @@ OPERATIONS = {
     "get_object": Operation("GET"),
     "list_objects_v2": Operation("GET", (("list-type", "2"), ("encoding-type", "url")), answer=_page),
     "list_multipart_uploads": Operation("GET", (("uploads", ""),), answer=_uploads),
+    "get_object_lock_configuration": Operation("GET", (("object-lock", ""),), answer=_lock_configuration),
     "delete_object": Operation("DELETE"),
     "delete_objects": Operation("POST", (("delete", ""),), document=_to_delete, answer=_deleted, digest=True),
 }

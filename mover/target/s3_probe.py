@@ -19,6 +19,7 @@ from mover.target.s3_confirm import confirmation_named
 
 _SIZES = (MIB, 5 * MIB)  # of parts, smallest first
 _COUNTS = (10_000, 1_000)
+_NO_LOCK = ("ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration", "NotImplemented")
 _REFUSED = ("BadDigest", "InvalidDigest")
 # In the order of their UTF-8 bytes. A store that goes directory by directory has the second first.
 _ORDERED = ("a.x", "a/x", "a0x", "a\u00e9x")
@@ -115,6 +116,17 @@ async def lists_in_order(client: S3Client, base: str) -> bool:
         await client.call("put_object", base, "probe", body=memoryview(b""), Key=key)
     page = await client.call("list_objects_v2", base, "probe", Prefix=keys[0].removesuffix(_ORDERED[0]))
     return [str(item["Key"]) for item in page.get("Contents", ()) if not str(item["Key"]).endswith("/")] == keys
+
+
+async def locks_objects(client: S3Client) -> bool:
+    """Whether the bucket was made with object lock."""
+    try:
+        answer = await client.call("get_object_lock_configuration", "", "look at the lock of")
+    except TargetError as error:
+        if error.where.get("s3_code") not in _NO_LOCK:
+            raise
+        return False
+    return bool(answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled")
 
 
 async def _compares_md5(client: S3Client, path: str) -> bool:

@@ -244,6 +244,11 @@ class ObjectStore:
         most = min(int(asked.get("max-uploads", 1000)), self.rules.list_most)
         return _xml(words.uploads(bucket.name, found[:most], len(found) > most))
 
+    def _bucket_get_lock(self, _bucket, _key, _asked, _headers, _body):
+        if not self.rules.lock:
+            raise Refused(404, "ObjectLockConfigurationNotFoundError", "the bucket has no object lock")
+        return _xml(words.tag("ObjectLockConfiguration", words.texts(ObjectLockEnabled="Enabled")))
+
     def _bucket_post_delete(self, bucket, _key, _asked, headers, body):
         if not self.rules.delete_objects:
             raise Refused(501, "NotImplemented", "DeleteObjects")
@@ -390,6 +395,7 @@ class ObjectStore:
 
 
 _VERBS = {
+    "object-lock": "_lock",
     "uploads": "_uploads",
     "delete": "_delete",
     "append": "_append",

@@ -6,10 +6,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from oss_rules import AMAZON
+from oss_rules import AMAZON, LOCKING
 from oss_server import oss_server
 
 from mover.errors import ConfigError, TargetError, TargetLocked
+from mover.rootservice.doctor_checks import State
+from mover.rootservice.doctor_objects import ObjectsExam
 from mover.target.base import BytesPart
 from mover.target.object_options import locked_until, parse_options
 from mover.target.url import open_target, parse_url
@@ -161,6 +163,20 @@ async def test_a_store_that_ignores_what_it_was_asked_for(base, monkeypatch, sen
                 await large(target, "g")
             assert store.buckets["mover"].uploads == {}
         assert f"{base}/g" not in store.objects
+
+
+@both
+@pytest.mark.parametrize("rules", [AMAZON, LOCKING], ids=["without", "with"])
+async def test_doctor_says_whether_the_bucket_locks(base, monkeypatch, sender, rules):
+    with oss_server(rules) as store:
+        async with opened(
+            store, base, monkeypatch, sender=sender, profile="minio", object_lock="governance:1d"
+        ) as target:
+            exam = ObjectsExam(target._client, "probe")
+            found = [check async for check in exam.checks()]
+            lock = found[-1]
+            assert (lock.name, lock.state) == ("object lock", State.OK if rules.lock else State.FAIL)
+            assert all(check.state == State.OK for check in found[:-1])
 
 
 async def test_a_bucket_without_object_lock(base, monkeypatch):

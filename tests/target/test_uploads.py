@@ -38,9 +38,7 @@ class ImpatientClock(SystemClock):
         await asyncio.sleep(0)
 
 
-@pytest_asyncio.fixture(
-    params=["oss-fast", "oss-aiobotocore", "amazon-fast", "amazon-aiobotocore"], scope="module", loop_scope="module"
-)
+@pytest_asyncio.fixture(params=["oss-fast", "amazon-fast", "amazon-aiobotocore"], scope="module", loop_scope="module")
 async def together(request):
     """A destination that tries four times, and its store: one for all tests, for a client takes long to make."""
     name, sender = request.param.split("-")
