@@ -195,8 +195,11 @@ class KeyMarker:
 
 
 def read_archive_key(data: Buffer, *, offset: int = 0) -> ArchiveKey | KeyMarker:
-    """An ``archive_key`` of any generation. Raises FormatError for one of later 3.x (168 bytes) that does not hold."""
-    return parse_archive_key(data, offset=offset) if len(data) == KEY_SIZE else KeyMarker(bytes(data))
+    """An ``archive_key`` of any generation. Raises FormatError for one of later 3.x that does not hold."""
+    head = bytes(data[:2])
+    if len(data) == KEY_SIZE or (head and KEY_MAGIC.to_bytes(2, "big").startswith(head)):
+        return parse_archive_key(data, offset=offset)
+    return KeyMarker(bytes(data))
 
 
 @dataclass(frozen=True, slots=True)

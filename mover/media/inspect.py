@@ -21,6 +21,7 @@ from mover.media.jsonable import FILE_KEY, jsonable, named
 from mover.media.layout import FileKind, parse_path
 from mover.media.log_entry import LogType, iter_log_entries, parse_kickoff, parse_palf_group
 from mover.media.macro import MacroIndexDecoder, TableKeyInfo, is_block_meta, parse_macro
+from mover.media.macro_v1 import AnyMacroIndexDecoder
 from mover.media.manifest import ManifestReader
 from mover.media.meta import ExtentAssembler, MetaType, decode_catalog, decode_description, iter_meta_index
 from mover.media.meta import iter_meta_records as iter_meta
@@ -240,7 +241,8 @@ def _macro_blocks(frames: Iterator[Frame], strict: bool) -> Records:
 
 
 def _macro_index(frames: Iterator[Frame], strict: bool) -> Records:
-    decoder = MacroIndexDecoder(strict=strict)
+    # 2.2.6x wrote no group heads: only what mover writes is read by mover's own rules alone.
+    decoder = MacroIndexDecoder(strict=strict) if strict else AnyMacroIndexDecoder(strict=False)
     last: TableKeyInfo | None = None
     for source in frames:
         for head, entry in decoder.feed(source):

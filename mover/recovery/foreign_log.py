@@ -106,13 +106,15 @@ class PgWalk:
 
     async def run(self) -> LogReach:
         """Check everything; damage goes to :attr:`findings`."""
+        before: PgLog | None = None
         for piece in self._pieces:
             log = piece.pgs[self._pg]
             index = await read_index(self._target, log, self._read)
             self.findings.damages += [self._placed(d) for d in index.findings.damages]
             self.findings.notes += [self._placed(d) for d in index.findings.notes]
-            await self._key(log, piece)
+            await self._key(log, piece, before)
             await self._files(log, index.records)
+            before = log
         if self._lost is not None:
             self._settle(None)
         self._close("")
@@ -120,7 +122,7 @@ class PgWalk:
 
     # --- archive_key ------------------------------------------------------------------------------------------------
 
-    async def _key(self, log: PgLog, piece: PieceDir) -> None:
+    async def _key(self, log: PgLog, piece: PieceDir, before: PgLog | None) -> None:
         if log.key is None:
             if log.data:
                 path = f"{piece.path}/archive_key/{self._pg[0]}_{self._pg[1]}"
@@ -135,6 +137,10 @@ class PgWalk:
             return
         if not isinstance(key, ArchiveKey) or key.is_first_piece:
             return
+        files = max(before.index, default=0) if before is not None else key.max_index_file_id
+        if key.max_index_file_id != files:
+            text = f"it says {key.max_index_file_id} index files in the piece before, there are {files}"
+            self._damage(log.key.path, 0, "IntegrityError", text)
         state = key.index
         behind = Position(
             state.max_log_id,
@@ -169,8 +175,9 @@ class PgWalk:
         last = max([*log.data, *valid], default=0)
         unrecorded = sorted(number for number in log.data if number not in records)
         for number in unrecorded[:-1] if unrecorded and unrecorded[-1] == last else unrecorded:
-            path = log.data[number].path
-            self._damage(path, 0, "IntegrityError", f"data file {number} has no index record, and it is not the newest")
+            path = log.index[max(log.index)].path if log.index else f"{log.index_directory}/{FIRST_FILE}"
+            text = f"data file {number} has no index record, and it is not the newest"
+            self._damage(path, 0, "IntegrityError", f"{text}: {log.data[number].path}")
         for number, until, _ in in_order({*log.data, *records}, FIRST_FILE):
             record, index_path = records.get(number, (None, ""))
             if record is not None and not record.is_valid:
@@ -180,8 +187,10 @@ class PgWalk:
             if number in log.data:
                 await self._file(log.data[number], number, record, index_path, newest=number == last)
                 continue
-            missing = f"{log.directory}/{number}" + (f" to {until}" if until != number else "")
-            self._lose(index_path or missing, 0, f"data file {number} is missing: {missing}", kind="TargetNotFound")
+            missing = f"{log.directory}/{number}"
+            more = f" to {until}" if until != number else ""
+            named = f", {index_path} names it" if index_path else ""
+            self._lose(missing, 0, f"data file {number}{more} is missing{named}", kind="TargetNotFound")
             if record is not None and self._lost is not None:
                 self._lost.where["until_log_id"] = record.max_log_id
             self._at = None
@@ -297,6 +306,7 @@ class PgWalk:
             "running checksum": (record.accum_checksum, last.accum),
             "submit time": (record.max_log_submit_ts, last.submit_ts),
             "checkpoint": (record.max_checkpoint_ts, last.checkpoint_ts),
+            "epoch": (record.clog_epoch_id, last.epoch_id),
         }
         wrong = [f"{name} {said} for {found}" for name, (said, found) in pairs.items() if said != found]
         if wrong:

@@ -10,11 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mover.errors import FormatError, IntegrityError, MoverError, TargetNotFound
 from mover.media.frames import FrameReader
 from mover.media.header import DataType
-from mover.media.macro import MacroIndex, MacroIndexDecoder, TableKeyInfo, parse_macro
+from mover.media.layout import FileKind
+from mover.media.macro import MacroIndex, TableKeyInfo, parse_macro
+from mover.media.macro_block31 import check_block
+from mover.media.macro_v1 import AnyMacroIndexDecoder
 from mover.media.meta import MetaIndex, MetaType, iter_meta_index, iter_meta_records
 from mover.media.pg import PGKey
 from mover.media.pg_list import decode_pg_list
@@ -124,6 +128,7 @@ async def _metas(
     where: dict[str, object],
     read: Read,
 ) -> None:
+    listed: dict[int, set[int]] = {}  # offsets that the whole index of a task names
     tasks = sorted(f.place.task_id or 0 for name, f in files.items() if name.startswith("meta_index_file_"))
     for task in tasks:
         path = files[f"meta_index_file_{task}"].path
@@ -132,9 +137,22 @@ async def _metas(
         if error is not None:
             later = task != tasks[-1] and is_cut(error)
             (findings.notes if later else findings.damages).append(Damage.of(error, path, **where))
+        strange = next((entry for entry in entries if entry.task_id != task), None)
+        if strange is not None:
+            text = f"{path} is of task {task}, and holds an entry of task {strange.task_id}"
+            findings.damages.append(Damage(path, 0, "IntegrityError", text, dict(where)))
+            continue
+        if error is None:
+            listed[task] = {entry.offset for entry in entries}
         for entry in entries:
             content.metas[entry.meta_type, entry.table_id, entry.partition_id] = entry
-    wanted: dict[int, dict[int, MetaIndex]] = {}
+    for name, one in files.items():
+        lost = f"meta_index_file_{one.place.task_id}"
+        if one.place.kind is FileKind.META_FILE and lost not in files:
+            path = f"{_directory(content.directory, content.number)}/{lost}"
+            text = f"{path} is missing, {name} is there"
+            findings.damages.append(Damage(path, 0, "TargetNotFound", text, dict(where)))
+    wanted: dict[int, dict[int, MetaIndex]] = {task: {} for task in listed}
     for entry in content.metas.values():
         wanted.setdefault(entry.task_id, {})[entry.offset] = entry
     for task, entries_at in sorted(wanted.items()):
@@ -145,8 +163,12 @@ async def _metas(
             findings.damages.append(Damage(f"{directory}/meta_file_{task}", 0, "TargetNotFound", text, dict(where)))
             continue
         try:
-            await _meta_file(target, file, entries_at)
+            unnamed = await _meta_file(target, file, entries_at, listed.get(task))
             read(file.path, file.size)
+            if unnamed:
+                path = f"{_directory(content.directory, content.number)}/meta_index_file_{task}"
+                text = f"{path} does not name {unnamed} records of {file.path}"
+                findings.damages.append(Damage(path, 0, "IntegrityError", text, dict(where)))
         except (IntegrityError, TargetNotFound) as exc:
             findings.damages.append(Damage.of(exc, file.path, **where))
 
@@ -174,14 +196,23 @@ async def _meta_index(target: Target, path: str, read: Read) -> tuple[list[MetaI
     return entries, None
 
 
-async def _meta_file(target: Target, file: TreeFile, entries: dict[int, MetaIndex]) -> None:
-    """Every record decodes, and those that the index names are whole records of its type."""
+async def _meta_file(target: Target, file: TreeFile, entries: dict[int, MetaIndex], listed: set[int] | None) -> int:
+    """Every record decodes, and those that the index names are whole records of its type.
+
+    Args:
+        listed: offsets that the index of the same task names; None when that is not whole.
+
+    Returns how many records that index does not name.
+    """
+    unnamed = 0
     reader = FrameReader(DataType.META, strict=False)
     left = dict(entries)
 
     def take(piece: bytes) -> None:
+        nonlocal unnamed
         for frame in reader.feed(piece):
             for record in iter_meta_records([frame], strict=False):
+                unnamed += listed is not None and record.offset not in listed
                 entry = left.pop(record.offset, None)
                 if entry is not None and (entry.data_length, entry.meta_type) != (record.length, record.meta_type):
                     raise IntegrityError(
@@ -200,9 +231,19 @@ async def _meta_file(target: Target, file: TreeFile, entries: dict[int, MetaInde
             " where none begins",
             offset=entry.offset,
         )
+    return unnamed
 
 
 # --- macro blocks ---------------------------------------------------------------------------------------------------
+
+
+class _Promise(NamedTuple):
+    """What an index says of a frame."""
+
+    length: int
+    table_id: int
+    data_version: int
+    data_seq: int
 
 
 class PgBlocks:
@@ -231,9 +272,10 @@ class PgBlocks:
         self._read = read
         self._everything = everything
         self._dirs = [m for s in tenant.sets.values() for m in s.macro.values() if m.pg == pg]
-        self._expected: dict[str, dict[int, int]] = {}  # length by offset, by path
+        self._expected: dict[str, dict[int, _Promise]] = {}  # by path and offset
         self._named_by: dict[str, str] = {}  # the index that names a file
         self._users: dict[str, set[int]] = {}  # the backups that point into a file
+        self._named: dict[tuple[str, int], int] = {}  # blocks of its own set that an index names, by index
         self.findings = Findings()
 
     @property
@@ -263,14 +305,22 @@ class PgBlocks:
                     await self._file(file, finished=number in done)
         for path in sorted(self._expected.keys() - {f.path for m in self._dirs for f in m.files.values()}):
             named = self._named_by[path]
-            self._damage(named, f"{named}: names {path}, which is missing", self._users[path])
+            self._damage(path, f"{path} is missing, {named} names it", self._users[path])
 
     async def _indexes(self, content: SetContent, macro: MacroDir) -> None:
         try:
             async for block in read_macro_index(self._target, self._tenant, content, macro, self._read, self._note):
                 offsets = self._expected.setdefault(block.path, {})
                 self._named_by.setdefault(block.path, f"{macro.path}/macro_block_index_{content.number}")
-                offsets[block.entry.offset] = block.entry.data_length
+                entry, key = block.entry, block.head.table_key
+                if (key.pkey.table_id, key.pkey.part_id) != self._pg or entry.backup_set_id > content.number:
+                    raise IntegrityError(
+                        f"the index is of PG {key.pkey} and names a block of set {entry.backup_set_id};"
+                        f" here is PG {self._pg[0]}/{self._pg[1]} and set {content.number}"
+                    )
+                own = (f"{macro.path}/macro_block_index_{content.number}", entry.backup_set_id)
+                self._named[own] = self._named.get(own, 0) + 1
+                offsets[entry.offset] = _Promise(entry.data_length, key.table_id, entry.data_version, entry.data_seq)
                 self._users.setdefault(block.path, set()).add(content.number)
         except (IntegrityError, TargetNotFound) as exc:
             path = f"{macro.path}/macro_block_index_{content.number}"
@@ -279,17 +329,30 @@ class PgBlocks:
     async def _file(self, file: TreeFile, *, finished: bool) -> None:
         expected = self._expected.get(file.path, {})
         left = dict(expected)
+        unnamed = 0
         reader = FrameReader(DataType.MACRO_DATA, strict=False)
 
         def take(piece: bytes) -> None:
+            nonlocal unnamed
             for start in range(0, len(piece), _PIECE):
                 for frame in reader.feed(piece[start : start + _PIECE]):
-                    parse_macro(frame.data(), offset=frame.payload_offset, strict=False)
-                    length = left.pop(frame.offset, None)
-                    if length is not None and length != frame.size:
+                    macro = parse_macro(frame.data(), offset=frame.payload_offset, strict=False)
+                    found = check_block(macro.block, offset=frame.offset)
+                    promise = left.pop(frame.offset, None)
+                    if promise is None:
+                        unnamed += frame.offset not in expected
+                        continue
+                    if promise.length != frame.size:
                         raise FormatError(
-                            f"the index names a frame of {length} bytes at offset {frame.offset},"
+                            f"the index names a frame of {promise.length} bytes at offset {frame.offset},"
                             f" there is one of {frame.size}",
+                            offset=frame.offset,
+                        )
+                    there = None if found is None else (found.table_id, found.data_version, found.data_seq)
+                    if there not in (None, promise[1:]):
+                        raise IntegrityError(
+                            "the index says that block (table, version, sequence)"
+                            f" {promise[1:]} is at offset {frame.offset}, there is {there}",
                             offset=frame.offset,
                         )
 
@@ -299,15 +362,28 @@ class PgBlocks:
             self._read(file.path, file.size)
             if left:
                 raise FormatError(
-                    f"the index names a frame of {next(iter(left.values()))} bytes at offset {next(iter(left))},"
+                    f"the index names a frame of {next(iter(left.values())).length} bytes at offset {next(iter(left))},"
                     " there is none",
                     offset=next(iter(left)),
                 )
             reader.finish()
+            if unnamed and finished:
+                self._unnamed(file, unnamed)
         except (IntegrityError, TargetNotFound) as exc:
             found = Damage.of(exc, file.path, **self._where, sets=sorted(self._users.get(file.path, ())))
             leftover = not expected and (not finished or is_cut(exc))
             (self.findings.notes if leftover else self.findings.damages).append(found)
+
+    def _unnamed(self, file: TreeFile, count: int) -> None:
+        """Whole blocks that no index names: a retry made them again elsewhere, or the index has lost entries."""
+        number = file.place.inc_set or 0
+        path = f"{file.path.rpartition('/')[0]}/macro_block_index_{number}"
+        text = f"{path} does not name {count} blocks of {file.path}"
+        if self._named.get((path, number)):
+            self.findings.notes.append(Damage(path, 0, "Unnamed", text, dict(self._where)))
+        else:
+            where = {**self._where, "sets": [number]}
+            self.findings.damages.append(Damage(path, 0, "IntegrityError", text, where))
 
     def _note(self, path: str, offset: int, text: str) -> None:
         self.findings.notes.append(Damage(path, offset, "TornTail", text, dict(self._where)))
@@ -332,7 +408,7 @@ async def read_macro_index(
     Raises IntegrityError that names the file.
     """
     files = macro.indexes[content.number]
-    decoder = MacroIndexDecoder(strict=False)
+    decoder = AnyMacroIndexDecoder(strict=False)
     for retry, _, there in in_order(files, 0):
         name = f"{macro.path}/macro_block_index_{content.number}" + (f".{retry}" if retry else "")
         if not there:
@@ -355,7 +431,7 @@ async def read_macro_index(
 
 
 def _feed(
-    reader: FrameReader, decoder: MacroIndexDecoder, piece: bytes
+    reader: FrameReader, decoder: AnyMacroIndexDecoder, piece: bytes
 ) -> list[tuple[TableKeyInfo, MacroIndex | None]]:
     return [row for frame in reader.feed(piece) for row in decoder.feed(frame)]
 
@@ -368,9 +444,8 @@ def macro_path(tenant: TenantTree, macro: MacroDir, entry: MacroIndex) -> str:
     """
     name = f"macro_block_{entry.backup_set_id}.{entry.sub_task_id}"
     if (entry.backup_set_id, entry.sub_task_id) not in macro.files:
+        below = macro.path.partition("/data/backup_set_")[2].partition("/")[2]
         for found in tenant.sets.values():
-            if found.independent and found.number == entry.backup_set_id:
-                for other in found.macro.values():
-                    if other.pg == macro.pg and (entry.backup_set_id, entry.sub_task_id) in other.files:
-                        return f"{other.path}/{name}"
+            if found.independent and found.number == entry.backup_set_id and f"{found.path}/{below}" in found.macro:
+                return f"{found.path}/{below}/{name}"
     return f"{macro.path}/{name}"

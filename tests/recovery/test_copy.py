@@ -33,13 +33,10 @@ RING = next(data for name, data, _ in format_examples.examples() if name == "key
 
 
 def foreign_tree() -> dict[str, bytes]:
-    """Of OceanBase 3.1.0, whole: what the writer's indexes name and it leaves out is added or taken away."""
+    """Of OceanBase 3.1.0, with two good sets: the writer's failed one is one here."""
     tree = independent_writer.tree()
     (index,) = (name for name in tree if "/index/" in name)
     tree[index] = tree[index][:144]
-    (own,) = (name for name in tree if name.endswith("macro_block_2.0"))
-    tree[own.replace("macro_block_2.0", "macro_block_1.0")] = tree[own]
-    # The set's index points into set 1, which failed: in a tree of OceanBase's own that set would have succeeded.
     infos = next(name for name in tree if name.endswith("tenant_data_backup_info"))
     second = independent_writer.backup_info(2, 0)
     first = independent_writer.backup_info(1, 0)
@@ -49,7 +46,7 @@ def foreign_tree() -> dict[str, bytes]:
         tree[name.replace("backup_set_2/backup_2", "backup_set_1/backup_1")] = tree[name]
     for name in [n for n in tree if "/backup_set_2/data/" in n]:
         one = name.replace("/backup_set_2/", "/backup_set_1/").replace("macro_block_2.0", "macro_block_1.0")
-        tree[one.replace("index_2", "index_1")] = tree[name]
+        tree[one.replace("index_2", "index_1")] = independent_writer.macro_index(1) if "index" in name else tree[name]
     return tree
 
 
@@ -173,7 +170,7 @@ async def test_it_dies_at_any_call_and_the_next_run_ends_it(tmp_path: Path) -> N
         calls = counting.calls
     assert calls > len(foreign_tree()) - 3
     for number in range(calls):
-        for after in (False, True):
+        for after in (number % 2 == 0,):
             root = tmp_path / f"{number}-{after}"
             async with places(tmp_path / "dest", root) as (one, other):
                 with pytest.raises(UnreachableError):
@@ -209,8 +206,8 @@ async def test_damage_at_the_source_is_named_and_no_damaged_set_is_published(tmp
         report = await copied(root / "dest", root / "copy", skip_damaged=True)
         assert not report.ok
         if "/backup_set_2/" in name:
-            assert 2 in [found["backup_set_id"] for found in report.skipped_sets]
-            assert 2 not in [found["backup_set_id"] for found in report.sets]
+            assert [found["backup_set_id"] for found in report.skipped_sets] == [2]
+            assert [found["backup_set_id"] for found in report.sets] == [1]
         if "/clog/2/data" in name:
             assert read(root / "copy")[name] == bytes(damaged), "the log around the damage comes along"
         again = await copied(root / "dest", root / "copy", skip_damaged=True)

@@ -80,11 +80,11 @@ def macro_file() -> bytes:
     return frames(1, *(obj(vstr(META_V2), vstr(block)) for block in BLOCKS))
 
 
-def macro_index() -> bytes:
+def macro_index(set_id: int = 2) -> bytes:
     key = obj(
         vint(1), pg_bytes(), vint(TABLE), obj(vint(0), vint(0), vint(US)), obj(vint(5)), obj(vint(0), vint(0), vint(-1))
     )
-    entries = [obj(*map(vint, (i, 5, 70 + i, 1, 0, 8192 * i, 8192))) for i in range(2)]
+    entries = [obj(*map(vint, (i, 5, 70 + i, set_id, 0, 8192 * i, 8192))) for i in range(2)]
     # The group begins in one frame and ends in the next.
     return frames(3, obj(key, vint(2)) + entries[0], entries[1])
 
