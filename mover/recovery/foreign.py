@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 
 from mover.recovery.findings import Damage, Findings, LogReach, Read
 from mover.recovery.first_error import each
+from mover.recovery.foreign_blocks import PgBlocks
 from mover.recovery.foreign_infos import Run, TenantInfos, load_tenant, runs_of, set_problem
 from mover.recovery.foreign_log import PgWalk
 from mover.recovery.foreign_plan import ForeignSet, recoverable
 from mover.recovery.foreign_quick import quick_reach
-from mover.recovery.foreign_set import PgBlocks, SetContent, missing_index, partition_of, read_lists, read_set
+from mover.recovery.foreign_set import SetContent, missing_index, partition_of, read_lists, read_set
 from mover.recovery.foreign_tree import TenantTree
 from mover.recovery.plan import Recoverable
 from mover.target.base import Target

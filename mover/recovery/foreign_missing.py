@@ -6,9 +6,10 @@ from mover.errors import IntegrityError, TargetNotFound
 from mover.recovery.copy_plan import Selection, complete_sets
 from mover.recovery.findings import Damage
 from mover.recovery.first_error import each
+from mover.recovery.foreign_blocks import read_macro_index
 from mover.recovery.foreign_infos import Run, TenantInfos, runs_of, set_problem
 from mover.recovery.foreign_log import FIRST_FILE, read_index
-from mover.recovery.foreign_set import SetContent, missing_index, read_lists, read_macro_index
+from mover.recovery.foreign_set import SetContent, missing_index, read_lists
 from mover.recovery.foreign_tree import MacroDir, TenantTree, in_order
 from mover.target.base import Target
 

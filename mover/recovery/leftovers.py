@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from mover.errors import IntegrityError, MoverError
 from mover.media.layout import FileKind
-from mover.recovery.foreign_set import SetContent, is_cut, read_macro_index
+from mover.recovery.foreign_blocks import read_macro_index
+from mover.recovery.foreign_set import SetContent, is_cut
 from mover.recovery.foreign_tree import BackupTree, TreeFile
 from mover.target.base import Target
 
