@@ -237,6 +237,8 @@ def _old_life(cluster: Cluster, clock: Clock) -> None:
     volume = min(plan.log_size + plan.log_size // 4 + min(plan.clog_fill, 4 << 20), 256 << 20)
     history = History(plan.seed, "old", clock, cluster.pgs, cluster.logs, max(plan.entry_size, 4096))
     history.play(volume, settled=True)
+    # The index outlives the files it points into by days: it is how one knows where a PG's log begins.
+    _index(cluster, history, {})
     for log in cluster.logs.values():
         log.finish_file(clock.now)
         log.writer.pool = list(range(1, log.writer.file_id + 1))
@@ -255,13 +257,19 @@ def _play(cluster: Cluster, clock: Clock, accums: dict[PgKey, dict[int, int]], l
     history = History(plan.seed, tag, clock, cluster.pgs, cluster.logs, plan.entry_size)
     volume = plan.log_size if log_size is None else log_size
     history.play(volume, settled=False)
+    _index(cluster, history, accums)
+
+
+def _index(cluster: Cluster, history: History, accums: dict[PgKey, dict[int, int]]) -> None:
+    """Every server's ilog, up to where its replicas have marked."""
     for server, log in cluster.logs.items():
         bounds = {}
         for pg in cluster.pgs:
+            known = {**accums.get(pg.key, {}), **history.accums[pg.key]}
             for replica in pg.replicas:
                 if replica.server == server:
-                    bounds[pg.key] = (replica.ilog_bound, {**accums[pg.key], **history.accums[pg.key]})
-        log.index(bounds, plan.ilog_cursors)
+                    bounds[pg.key] = (replica.ilog_bound, known)
+        log.index(bounds, cluster.plan.ilog_cursors)
 
 
 def _write_json(path: Path, document: Any) -> None:
