@@ -17,6 +17,7 @@ from mover.errors import PreconditionError
 if TYPE_CHECKING:
     from mover.cli.runner import Control
     from mover.rootservice.backup import BackupPlan
+    from mover.rootservice.cluster_backups import ClusterSets
     from mover.rootservice.session import Session
     from mover.rootservice.views import SetView
 
@@ -125,12 +126,13 @@ def status(invocation: Invocation) -> int:
 
 
 def _back_up(invocation: Invocation, *, incremental: bool, plan: bool, tenants: tuple[str, ...]) -> int:
-    async def body(session: Session, control: Control) -> SetView | BackupPlan:
+    async def body(session: Session, control: Control) -> SetView | BackupPlan | ClusterSets:
         from mover.rootservice import backup
 
-        await _require_tenants(session, tenants)
+        if session.maybe_cluster is None:
+            await _require_tenants(session, tenants)
         with control.graceful() as stop:
-            return await backup.run(session, incremental=incremental, plan=plan, stop=stop)
+            return await backup.run(session, incremental=incremental, plan=plan, stop=stop, tenants=tenants)
 
     view = with_session(invocation, body, need_source=True).value
     _show(invocation, view.as_json())
@@ -154,6 +156,9 @@ def _show(invocation: Invocation, entry: Mapping[str, Any]) -> None:
     if invocation.json:
         print_json(entry, invocation.redactor)
     elif not invocation.quiet:
-        from mover.cli.render import BACKUP_FACTS, show_facts
+        from mover.cli.render import BACKUP_FACTS, show_facts, show_view
 
+        if any(isinstance(rows, list) for rows in entry.values()):
+            show_view(invocation, "", entry)
+            return
         show_facts(invocation, entry, BACKUP_FACTS)

@@ -63,6 +63,11 @@ async def publish_infos(repository: Repository, infos: tuple[BackupInfo, ...]) -
     await repository.write_all(paths, data)
 
 
+async def publish_cluster_infos(repository: Repository, infos: tuple[BackupInfo, ...]) -> None:
+    """Rewrite the cluster's list alone: in a cluster of several tenants the sys tenant has no sets of its own."""
+    await repository.write(repository.layout.cluster_data_backup_info(), encode_backup_infos(infos))
+
+
 def complete(infos: tuple[BackupInfo, ...]) -> list[BackupInfo]:
     """The backups that ended well and are not being deleted."""
     return [info for info in infos if info.status == BackupStatus.SUCCESS and not info.is_mark_deleted]

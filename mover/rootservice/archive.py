@@ -46,6 +46,7 @@ from mover.rootservice.round_views import ArchiveView, RoundView
 from mover.rootservice.same_destination import require_known_rounds, require_mount_file
 from mover.rootservice.session import Session
 from mover.store.base import LogCursor, LogSource, StoreIdentity
+from mover.store.cluster import Cluster
 
 STOP_WAIT_SECONDS = 60.0
 STOP_GRACE_SECONDS = 5.0  # for the last of the log, after which a destination that does not answer is left alone
@@ -257,6 +258,18 @@ async def catch_up_until(
         if exc.code == OB_LOG_ARCHIVE_NOT_RUNNING or isinstance(exc, EncryptionKeyError):
             raise
         return False  # of the lease, or of the hold on the log while the other one comes or goes
+    return True
+
+
+async def catch_up_cluster(session: Session, cluster: Cluster) -> bool:
+    """Archive everything of a cluster that is confirmed now. Returns False when another archiver is at work."""
+    try:
+        async with _archive_lease(session) as lease:
+            await cluster_archive.catch_up(session, cluster, lease)
+    except PreconditionError as exc:
+        if exc.code == OB_LOG_ARCHIVE_NOT_RUNNING:
+            raise
+        return False
     return True
 
 

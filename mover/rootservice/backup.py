@@ -38,7 +38,7 @@ from mover.media.backup_info import (
     next_set_id,
 )
 from mover.media.set_info import BackupSetInfo, append_set_info, encode_set_infos
-from mover.repository.archive_state import load_record, load_rounds
+from mover.repository.archive_state import load_record, load_rounds, load_shown_record
 from mover.repository.remains import remove_remains
 from mover.repository.sets import (
     LoadedSet,
@@ -48,9 +48,10 @@ from mover.repository.sets import (
     load_set_infos,
     publish_infos,
 )
-from mover.rootservice import archive
+from mover.rootservice import archive, cluster_backups
 from mover.rootservice.backup_task import BackupTask, run_pg_task
 from mover.rootservice.catalog import Catalog
+from mover.rootservice.cluster_backups import ClusterSets
 from mover.rootservice.key_settings import require_same, writing_key
 from mover.rootservice.lease import Lease
 from mover.rootservice.same_destination import require_known_rounds, require_mount_file
@@ -93,13 +94,16 @@ class _Decision:
     reason: str
 
 
-async def run(session: Session, *, incremental: bool, plan: bool, stop: asyncio.Event) -> SetView | BackupPlan:
+async def run(
+    session: Session, *, incremental: bool, plan: bool, stop: asyncio.Event, tenants: Sequence[str] = ()
+) -> SetView | BackupPlan | ClusterSets:
     """Take a backup of the tenant.
 
     Args:
         incremental: store only what changed since the last successful set; a full when there is none.
         plan: only say what would be done.
         stop: set it to cancel: everything written is removed and Cancelled is raised.
+        tenants: of a cluster: only these, by name or id.
 
     Raises:
         PreconditionError: -9040 when no archive round is DOING, -9036 when another backup runs.
@@ -107,6 +111,10 @@ async def run(session: Session, *, incremental: bool, plan: bool, stop: asyncio.
     """
     async with session.lease("backup", floor=await _epoch_floor(session)) as lease:
         round_info = await _require_archive(session)
+        if session.maybe_cluster is not None:
+            how = {"incremental": incremental, "plan": plan}
+            cluster = session.maybe_cluster
+            return await cluster_backups.run(session, cluster, lease, round_info, stop=stop, tenants=tenants, **how)
         decision = await _decide(session, incremental, planned=plan)
         repository, info = session.repository, decision.info
         if plan:
@@ -153,7 +161,7 @@ async def run(session: Session, *, incremental: bool, plan: bool, stop: asyncio.
 async def _epoch_floor(session: Session) -> int:
     """Epochs grow also when the catalog was lost: the archive's round record remembers one."""
     current = current_round(await load_rounds(session.repository))
-    record = await load_record(session.repository, current.round_id) if current else None
+    record = await load_shown_record(session.repository, current.round_id) if current else None
     return record.epoch if record else 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mover.clock import Clock
@@ -38,12 +38,12 @@ from mover.rootservice.flush_plan import Waiting, flush_plan
 from mover.rootservice.lease import Lease
 from mover.rootservice.same_destination import require_mount_file
 from mover.rootservice.session import Session
+from mover.rootservice.side_by_side import side_by_side
 from mover.store.cluster import Cluster, ClusterLog, PGPlace
 
 POLL_BYTES = 64 << 20  # of a server's log per turn
 PUBLISH_SECONDS = 1.0  # each checkpoint is a file per tenant
 REFRESH_SECONDS = 10.0  # how often new tenants and PGs are looked for
-_SIDE_BY_SIDE = 8  # PGs whose files are written or looked through at a time
 
 
 @dataclass(slots=True)
@@ -149,7 +149,7 @@ class ClusterArchiver:
             chosen = [writers[item.number] for item in plan]
         if chosen:
             self._lease.check()
-            await _side_by_side([writer.flush(now_us) for writer in chosen])
+            await side_by_side([writer.flush(now_us) for writer in chosen])
         self._note_checkpoints()
         behind = any(
             writer.pending or self._log.position(pg).next_log_id <= self._log.position(pg).confirmed
@@ -200,7 +200,7 @@ class ClusterArchiver:
             share = self._record.tenants.get(tenant_id) or TenantShare(current.start_ts, current.checkpoint_ts)
             self._tenants[tenant_id] = _TenantRound(repository, current, share, checkpoint_us=current.checkpoint_ts)
         new = [place for pg, place in sorted(places.items()) if pg not in self._places]
-        await _side_by_side([self._open(place) for place in new])
+        await side_by_side([self._open(place) for place in new])
         for pg in self._places.keys() - places.keys():
             # Dropped, with its table or tenant: what is archived of it stays.
             self._log.forget(pg)
@@ -275,7 +275,7 @@ class ClusterArchiver:
             self._record, heartbeat_us=self._session.clock.now_us(), tenants={**self._record.tenants, **shares}
         )
         await publish_cluster_record(repository, self._record)
-        await _side_by_side([self._publish_tenant(tenant) for tenant in self._tenants.values()])
+        await side_by_side([self._publish_tenant(tenant) for tenant in self._tenants.values()])
         least = min((share.checkpoint_us for share in shares.values()), default=self._refreshed_us)
         info = current_round(await load_rounds(repository))
         if info is not None and info.round_id == self._round_id and least > info.checkpoint_ts:
@@ -307,7 +307,7 @@ class ClusterArchiver:
             )
 
     async def _close_files(self) -> None:
-        await _side_by_side([writer.close_file() for writer in self._writers()])
+        await side_by_side([writer.close_file() for writer in self._writers()])
 
     async def _sign_off(self) -> None:
         """The next archiver need not wait for our lease."""
@@ -328,7 +328,7 @@ class ClusterArchiver:
     async def interrupt(self, exc: LogGapError) -> None:
         """Mark the round INTERRUPTED for all tenants, as OceanBase does, and record whose log is missing."""
         now_us = self._session.clock.now_us()
-        await _side_by_side([writer.flush(now_us) for writer in self._writers()])
+        await side_by_side([writer.flush(now_us) for writer in self._writers()])
         await self._close_files()
         self._note_checkpoints()
         pg = str(exc.where.get("pg", ""))
@@ -363,20 +363,6 @@ class _Fenced:
                 f"another archiver writes to the round: {exc.message}",
                 hint="one archiver per round: stop the other one",
             ) from exc
-
-
-async def _side_by_side(jobs: Sequence[Awaitable[None]]) -> None:
-    """Await coroutines, a few at a time; all were tried when this returns, or raises the first error."""
-    gate = asyncio.Semaphore(_SIDE_BY_SIDE)
-
-    async def one(job: Awaitable[None]) -> None:
-        async with gate:
-            await job
-
-    results = await asyncio.gather(*(one(job) for job in jobs), return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
 
 
 async def _pause(clock: Clock, stop: asyncio.Event, seconds: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,9 @@ from mover.media.backup_info import BackupInfo, BackupStatus
 from mover.media.manifest import SetFacts
 from mover.media.set_info import BackupSetInfo, set_view
 from mover.recovery.windows import load_spans
-from mover.repository.sets import load_facts, load_infos, load_set_infos
+from mover.repository.archive_state import load_rounds
+from mover.repository.sets import load_facts, load_infos, load_set_infos, manifest_path
+from mover.repository.tenants import known_tenants, of_tenant
 from mover.repository.tree import Repository
 from mover.rootservice.session import Session
 
@@ -39,7 +41,8 @@ class SetView:
             elapsed_seconds=(facts.finished_us - facts.started_us) / 1e6 if facts else 0.0,
         )
         view["start_time"] = iso_from_us(self.info.backup_snapshot_version)
-        view["min_restore_time"] = iso_from_scn(facts.end_scn) if facts else None
+        at = self.info.backup_snapshot_version if self.info.status == BackupStatus.SUCCESS else None
+        view["min_restore_time"] = iso_from_scn(facts.end_scn) if facts else at and iso_from_us(at)
         view["restorable"] = self.restorable
         view["compression"] = facts.compression if facts else None
         view["readable_by_oceanbase"] = facts.readable_by_oceanbase if facts else None
@@ -89,12 +92,30 @@ async def set_view_of(repository: Repository, info: BackupInfo, *, restorable: b
 
 
 async def sets(session: Session) -> Rows:
-    """Every backup of the tenant, oldest first."""
-    repository = session.repository
-    spans, rounds = await load_spans(repository, damaged={})
-    restorable = {span.set_id for span in spans if any(found.covers(span) for found in rounds)}
-    views = [
-        await set_view_of(repository, info, restorable=info.inc_backup_set_id in restorable)
-        for info in await load_infos(repository)
-    ]
-    return Rows("sets", tuple(view.as_json() for view in views))
+    """Every backup of every tenant, oldest first."""
+    rows: list[Mapping[str, Any]] = []
+    for tenant in await known_tenants(session.repository):
+        repository = of_tenant(session.repository, tenant)
+        infos = await load_infos(repository)
+        if not infos:
+            continue
+        spans, rounds = await load_spans(repository, damaged={})
+        restorable = {span.set_id for span in spans if any(found.covers(span) for found in rounds)}
+        restorable |= await _covered(repository, infos)
+        for info in infos:
+            view = await set_view_of(repository, info, restorable=info.inc_backup_set_id in restorable)
+            rows.append(view.as_json())
+    return Rows("sets", tuple(rows))
+
+
+async def _covered(repository: Repository, infos: Sequence[BackupInfo]) -> set[int]:
+    """Sets without a manifest of mover's, as a cluster has them, that restore from their snapshot on."""
+    spans = [(found.start_ts, found.checkpoint_ts) for found in await load_rounds(repository)]
+    found = set()
+    for info in infos:
+        at = info.backup_snapshot_version
+        if info.status == BackupStatus.SUCCESS and any(start <= at <= end for start, end in spans):
+            path = manifest_path(repository, info)
+            if await repository.target.stat(path) is None:
+                found.add(info.inc_backup_set_id)
+    return found

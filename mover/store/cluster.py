@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from mover.media.macro import TABLE_TYPE_MAJOR, TableKey
 from mover.media.pg import PGKey
 
 
@@ -141,6 +142,68 @@ class ClusterLog(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ClusterBlock:
+    """A macroblock that was read and verified against the catalog."""
+
+    entry: bytes  # ObFullMacroBlockMetaEntry, as far as it is known
+    data: bytes  # the occupied bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BlockKey:
+    """Which macroblock of a table this is: its logical id, and what proves that two are the same."""
+
+    data_version: int
+    data_seq: int
+    data_checksum: int
+    occupy_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterTable:
+    """One sstable of a PG and the blocks it is made of, in their order."""
+
+    key: TableKey
+    blocks: tuple[BlockKey, ...]
+    end_ts: int  # what was committed up to here is in it, us
+
+    @property
+    def is_major(self) -> bool:
+        return self.key.table_type == TABLE_TYPE_MAJOR
+
+
+@dataclass(frozen=True, slots=True)
+class PGContent:
+    """What a PG consists of at the moment it was listed."""
+
+    place: PGPlace
+    tables: tuple[ClusterTable, ...]
+    data_version: int  # of its majors, the least of its partitions'
+    replay_from_ts: int  # log with a later submit time is needed to bring the sstables up to date, us
+
+
+class PGCapture(Protocol):
+    """The data backup of one PG in progress."""
+
+    async def content(self) -> PGContent:
+        """List the PG as it is now. What :meth:`read` is asked for is of the latest list."""
+        ...
+
+    async def read(self, table: ClusterTable, numbers: Sequence[int]) -> Sequence[ClusterBlock]:
+        """Blocks of a table by their numbers in it.
+
+        Raises:
+            SourceError: the table was replaced while it was read: list the PG again.
+            IntegrityError: a block is damaged, and still listed.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close the files. Idempotent."""
+        ...
+
+
 class Cluster(Protocol):
     """A cluster to back up."""
 
@@ -160,6 +223,12 @@ class Cluster(Protocol):
         Raises SourceError naming PGs without a replica on a server whose files can be read.
         """
         ...
+
+    async def frozen(self) -> Sequence[tuple[int, int, int]]:
+        """(version, timestamp us, schema version) of every major freeze, oldest first."""
+        ...
+
+    async def capture(self, place: PGPlace) -> PGCapture: ...
 
     async def log(self) -> ClusterLog: ...
 

@@ -167,7 +167,14 @@ class Tree:
             except OSError:  # not empty, or somebody else's: it stays
                 break
             parent = os.path.dirname(parent)
-        self._sync_dir(parent)
+        while True:
+            try:
+                self._sync_dir(parent)
+                return
+            except FileNotFoundError:  # another delete removed it meanwhile: what it was in is what changed
+                if not parent:
+                    raise
+                parent = os.path.dirname(parent)
 
     def entries(self, directory: str, *, unfinished: bool = False) -> tuple[list[ObjectInfo], list[str]]:
         """Files and sub-directories of a directory ('' is the root), unsorted. Nothing when there is no such one.

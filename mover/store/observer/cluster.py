@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mover.errors import SourceError
+from mover.kernel import xxh3_128
 from mover.media.layout import SYS_TENANT_ID
 from mover.media.pg import PGKey
 from mover.store.cluster import ClusterIdentity, ClusterServer, ClusterTenant, PGPlace
+from mover.store.observer.capture import ObserverCapture
 from mover.store.observer.catalog import Catalog, Replica
 from mover.store.observer.cluster_log import ObserverLog
 
@@ -103,9 +105,10 @@ class ObserverCluster:
             if not usable:
                 lost.append(pg)
                 continue
-            # A follower: the leader has the load. Which one goes by the PG, so that servers share the work.
-            spare = sorted((found for found in usable if not found.leader), key=lambda found: found.server) or usable
-            chosen = spare[(pg.table_id + pg.partition_id) % len(spare)]
+            # A follower: the leader has the load. Which one goes by the PG, so that servers share the work, and stays
+            # the same while it can: blocks differ between replicas, and an incremental reuses those of one.
+            spare = [found for found in usable if not found.leader] or usable
+            chosen = max(spare, key=lambda found: xxh3_128(f"{found.server} {pg}".encode()))
             inside = partitions[chosen.server].get((pg.table_id, pg.partition_id), [])
             places.append(
                 PGPlace(
@@ -122,6 +125,15 @@ class ObserverCluster:
                 hint="mount the data directories of more servers, or wait until replicas are in sync",
             )
         return places
+
+    async def frozen(self) -> Sequence[tuple[int, int, int]]:
+        """See :class:`mover.store.cluster.Cluster`."""
+        return await self.catalog.freezes()
+
+    async def capture(self, place: PGPlace) -> ObserverCapture:
+        """See :class:`mover.store.cluster.Cluster`."""
+        directory = (await self.directories())[place.server]
+        return ObserverCapture(self.catalog, place, directory / "sstable" / "block_file")
 
     async def log(self) -> ObserverLog:
         """See :class:`mover.store.cluster.Cluster`."""
