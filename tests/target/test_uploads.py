@@ -136,15 +136,17 @@ async def test_what_passes_is_repeated(opened, kind, request_):
     assert len(store.seen) > begun
 
 
-@pytest.mark.parametrize("kind", ["slow-down", "429", "retry-after"])
+@pytest.mark.parametrize("kind", ["slow-down", "429", "retry-after", "error-200"])
 @pytest.mark.parametrize("verb", ["list", "delete", "delete many", "get", "leftovers", "stat"])
-async def test_every_request_yields_to_a_store_that_asks_for_less(opened, kind, verb):
+async def test_every_request_is_repeated_and_yields_to_a_store_that_asks_for_less(opened, kind, verb):
     target, store = opened
     await target.put("f", b"content")
     before = target._client.slots.limit
     method, where = {"delete": ("DELETE", ""), "delete many": ("POST", "?delete"), "stat": ("HEAD", "")}.get(
         verb, ("GET", "")
     )
+    if kind == "error-200" and verb in ("get", "stat"):
+        return  # a body is content there, or there is none
     store.misbehave(kind, method, where, times=1)
     if verb == "list":
         assert [info.path async for info in target.list("")] == ["f"]
@@ -160,7 +162,7 @@ async def test_every_request_yields_to_a_store_that_asks_for_less(opened, kind, 
         await target.put("g", b"x")
         await target.delete_many(["f", "g"])
     assert store.misdeeds[0].times == 0
-    assert target._client.slots.limit == max(1, before // 2)
+    assert target._client.slots.limit == (before if kind == "error-200" else max(1, before // 2))
     assert target.retries == 1
 
 
