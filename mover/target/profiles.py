@@ -2,8 +2,8 @@
 
 Sources: the limits Amazon publishes for S3; Alibaba Cloud's "Use AWS SDKs to access OSS" and its error pages
 0017-00000804 (chunked bodies are refused) and 0002-00000427. The test suite runs on SeaweedFS, which refuses a body or
-a part whose CRC-32C is another, on JuiceFS's gateway and rclone's server, which ignore conditions and CRC-32Cs, and on a
-store of its own with the rules that OSS publishes; nothing here was tried against a real OSS, COS, MinIO or Amazon
+a part whose CRC-32C is another, on JuiceFS's gateway and rclone's server, which ignore conditions and CRC-32Cs, and on
+a store of its own with the rules that OSS publishes; nothing here was tried against a real OSS, COS, MinIO or Amazon
 endpoint.
 """
 
