@@ -175,6 +175,13 @@ class Settings:
         "Requests a second, likewise; archiving goes first.",
         show=values.format_rate(str),
     )
+    retry_for: float = _row(
+        values.duration(1, 86400),
+        120.0,
+        "TIME",
+        "How long a request to an object store is repeated while it fails.",
+        show=values.format_duration,
+    )
     sse: str | None = _row(values.text, None, "KIND", "Encryption at an object store: AES256 or aws:kms.")
     sse_kms_key_id: str | None = _row(values.text, None, "ID", "Key of the store's KMS, for aws:kms.")
     storage_class: str | None = _row(values.text, None, "NAME", "Storage class of what is written once.")

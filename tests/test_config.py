@@ -62,6 +62,7 @@ def test_every_row_can_be_set_from_file_and_environment(toml):
         "processes": "2",
         "rate_limit": "200MB/s",
         "request_limit": "300/s",
+        "retry_for": "5m",
         "sse": "aws:kms",
         "sse_kms_key_id": "alias/backup",
         "storage_class": "STANDARD_IA",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -31,12 +31,14 @@ class Limits:
         part_size: bytes that a part should hold.
         concurrency: parts under way; None for as many as pay.
         workers: threads of the kernel.
+        retry_for: see :func:`mover.target.url.open_target`.
     """
 
     memory: int
     part_size: int
     concurrency: int | None
     workers: int
+    retry_for: float | None = None
 
     def plan(self, min_part: int) -> MemoryPlan:
         """See :func:`mover.datapath.buffers.plan_memory`."""
@@ -51,7 +53,8 @@ class Limits:
     def share(self, count: int) -> Limits:
         """One of ``count`` equal shares, at least one of each."""
         concurrency = None if self.concurrency is None else max(1, self.concurrency // count)
-        return Limits(self.memory // count, self.part_size, concurrency, max(1, self.workers // count))
+        workers = max(1, self.workers // count)
+        return replace(self, memory=self.memory // count, concurrency=concurrency, workers=workers)
 
 
 class Packing(Protocol):
@@ -187,6 +190,7 @@ class ManyProcesses:
                 space=space,
                 compression=compression,
                 concurrency=self._limits.concurrency,
+                retry_for=self._limits.retry_for,
                 memory=self._plan,
                 first_sub=number,
                 stride=self._count,

@@ -67,7 +67,9 @@ async def run(channel: Channel, memory: memoryview) -> None:
 
     try:
         pace = SharedPace(job.pace)
-        inner = await open_target(job.dest, create=False, concurrency=job.concurrency, objects=job.objects)
+        inner = await open_target(
+            job.dest, create=False, concurrency=job.concurrency, objects=job.objects, retry_for=job.retry_for
+        )
         target = PacedTarget(inner, pace, first=False)
         try:
             if job.proof is not None and await target.stat(job.proof) is None:

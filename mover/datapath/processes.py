@@ -66,6 +66,7 @@ class PackingJob:
     memory: MemoryPlan  # of this process; its slabs are the reading one's
     first_sub: int
     stride: int
+    retry_for: float | None = None  # see mover.target.url.open_target
     proof: str | None = None  # a file that whoever gives the job has written at the destination
 
 

@@ -93,7 +93,7 @@ class MacroCheck:
             data: the bytes of the range; of an encrypted file writable, and decrypted where they are.
             slabs: writable, page aligned, at least one slab of the kernel.
             write: given the block index, and the block with zeros up to a whole page, in page-aligned memory that is
-                used again when it returns.
+                used again when it returns. May be called for a block again, with the same content.
         """
         batch = len(slabs) // UNPACK_SLAB
         for first in range(0, len(part.frames), batch):

@@ -15,6 +15,7 @@ from mover.kernel import UNPACK_SLAB
 from mover.recovery.first_error import first_error
 from mover.recovery.macro_files import MacroCheck, MacroFile, WriteBlock
 from mover.recovery.ranges import Range, RangePlan
+from mover.repository.tree import read_again
 from mover.settled import settled
 from mover.target.base import Target
 from mover.target.slots import Slots, most_of
@@ -100,7 +101,15 @@ class MacroReader:
                 path=file.path,
                 offset=min(found.size, file.row.size),
             )
-        await _Reading(self, file, self.plan(file, everything=everything), advance, write).run()
+        plan, careful = self.plan(file, everything=everything), False
+
+        async def once() -> None:
+            nonlocal careful
+            reading = _Reading(self, file, plan, advance, write, careful=careful)
+            careful = True
+            await reading.run()
+
+        await read_again(once)
 
     async def __aenter__(self) -> Self:
         shares = self._shares
@@ -120,17 +129,31 @@ class MacroReader:
 
 
 class _Reading:
-    """One file being read."""
+    """One file being read.
+
+    Args:
+        careful: some range did not hold before. Then each is verified, and read again when it does not hold, before it
+            is in the digest, which can not be taken back.
+    """
 
     def __init__(
-        self, reader: MacroReader, file: MacroFile, plan: RangePlan, advance: Advance, write: WriteBlock | None
+        self,
+        reader: MacroReader,
+        file: MacroFile,
+        plan: RangePlan,
+        advance: Advance,
+        write: WriteBlock | None,
+        *,
+        careful: bool,
     ) -> None:
         self._reader = reader
         self._file = file
         self._plan = plan
         self._advance = advance
         self._write = write
+        self._careful = careful
         self._check = MacroCheck(file, whole=plan.whole)
+        self._blocks = self._bytes = 0  # that hold
         self._remaining = iter(plan.ranges)
         # Done when all ranges before the next one are in the digest.
         self._turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -139,8 +162,12 @@ class _Reading:
     async def run(self) -> None:
         reader = self._reader
         side_by_side = min(len(self._plan.ranges), reader._buffers.capacity)
-        await first_error(*(self._ranges() for _ in range(side_by_side)))
-        await settled(reader._threads, self._check.finish)
+        try:
+            await first_error(*(self._ranges() for _ in range(side_by_side)))
+            await settled(reader._threads, self._check.finish)
+        except IntegrityError:
+            self._advance(-self._blocks, -self._bytes)  # nothing of it counts
+            raise
 
     async def _ranges(self) -> None:
         while True:
@@ -155,32 +182,51 @@ class _Reading:
                 buffer.release()
 
     async def _one(self, part: Range, data: memoryview) -> None:
-        reader, mine = self._reader, self._turn
+        mine = self._turn
         self._turn = done = asyncio.get_running_loop().create_future()
-        await reader._slots.acquire()
-        read = 0
-        try:
-            await reader._target.read_into(self._file.path, part.start, data)
-            read = len(data)
-        finally:
-            reader._slots.release(read)
+        await self._fetch(part, data)
         # Blocks do not wait for a range that is late, digests do; but decrypting changes what the digest is of.
-        if self._plan.whole and self._file.opening is not None:
+        encrypted = self._file.opening is not None
+        if self._plan.whole and encrypted:
             await asyncio.shield(mine)
-        early = self._plan.whole and mine.done()
+        early = self._plan.whole and mine.done() and (encrypted or not self._careful)
         if early:
             await self._in_order(part, data, done)
-        blocks = 0
-        if part.frames:
-            slabs = await reader._slabs.acquire()
-            try:
-                blocks = await settled(reader._threads, self._check.blocks, part, data, slabs.buffer, self._write)
-            finally:
-                slabs.release()
-        if self._plan.whole and not early:
-            await asyncio.shield(mine)
-            await self._in_order(part, data, done)
+            blocks = await self._blocks_of(part, data)
+        else:
+
+            async def once() -> int:
+                try:
+                    return await self._blocks_of(part, data)
+                except IntegrityError:
+                    await self._fetch(part, data)
+                    raise
+
+            blocks = await read_again(once)
+            if self._plan.whole:
+                await asyncio.shield(mine)
+                await self._in_order(part, data, done)
+        self._blocks += blocks
+        self._bytes += part.length
         self._advance(blocks, part.length)
+
+    async def _fetch(self, part: Range, data: memoryview) -> None:
+        slots, read = self._reader._slots, 0
+        await slots.acquire()
+        try:
+            await self._reader._target.read_into(self._file.path, part.start, data)
+            read = len(data)
+        finally:
+            slots.release(read)
+
+    async def _blocks_of(self, part: Range, data: memoryview) -> int:
+        if not part.frames:
+            return 0
+        slabs = await self._reader._slabs.acquire()
+        try:
+            return await settled(self._reader._threads, self._check.blocks, part, data, slabs.buffer, self._write)
+        finally:
+            slabs.release()
 
     async def _in_order(self, part: Range, data: memoryview, done: asyncio.Future[None]) -> None:
         await settled(self._reader._threads, self._check.in_order, part, data)

@@ -12,6 +12,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from mover.encryption.cipher import NO_KEYS, Keys
@@ -44,7 +45,7 @@ from mover.repository.keys import load_keys
 from mover.repository.pieces import pieces
 from mover.repository.rounds import RoundReader
 from mover.repository.sets import LoadedSet, complete, load_infos, load_locked_set, load_set, read_checked
-from mover.repository.tree import Repository
+from mover.repository.tree import READS, Repository
 from mover.target.base import ObjectInfo
 from mover.target.slots import most_of
 
@@ -256,7 +257,7 @@ class _Validation:
                 continue
             data = await self._guard(path, read_checked(repository, loaded.files, path))
             if data is not None:
-                await self._decode(path, data)
+                await self._decode(path, partial(bytes, data))
 
     async def _merge(self, repository: Repository, loaded: LoadedSet, checks: dict[str, MacroFile]) -> None:
         """Sets share macro files: each file is read once and serves all of them."""
@@ -372,17 +373,22 @@ class _Validation:
 
     async def _one(self, path: str) -> None:
         size = self._files[path][0].size
-        await self._decode(path, pieces(self._home.target, path, size, asyncio.get_running_loop()))
+        loop = asyncio.get_running_loop()
+        await self._decode(path, lambda: pieces(self._home.target, path, size, loop))
         self._count(path)
 
-    async def _decode(self, path: str, data: bytes | Iterator[bytes]) -> None:
+    async def _decode(self, path: str, data: Callable[[], bytes | Iterator[bytes]]) -> None:
+        """Decode a file; ``data()`` is what is in it, read again when it does not decode."""
         parsed = parse_path(path)
         # Files of the whole cluster are mover's when any tenant is.
         movers = parsed is not None and (
             parsed.tenant_id in self._movers if parsed.tenant_id is not None else bool(self._movers)
         )
         keys = self._keys.get((parsed.cluster_name, parsed.cluster_id), NO_KEYS) if parsed is not None else NO_KEYS
-        found = await self._guard(path, asyncio.to_thread(describe, path, data, strict=movers, keys=keys))
+        for _ in range(READS):
+            found = await self._guard(path, asyncio.to_thread(describe, path, data(), strict=movers, keys=keys))
+            if found is None or found["ok"]:
+                break
         self._count(path)
         if found is not None and not found["ok"]:
             error = found.get("error") or {"message": "damaged blocks", "kind": "FormatError"}

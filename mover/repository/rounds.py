@@ -20,9 +20,9 @@ from mover.media.pg import PGKey
 from mover.repository.archive_state import load_record
 from mover.repository.file_memory import FileMemory
 from mover.repository.log_file import DataFileSummary, LogRun, check_run, summarize
-from mover.repository.tree import Repository, name_file
+from mover.repository.tree import READS, Repository, name_file, read_again
 from mover.store.base import LogCursor
-from mover.target.base import Buffer
+from mover.target.base import Buffer, ObjectInfo
 
 _HEAD = 8 << 10  # enough for the meta and the first entry of an uncompressed block
 
@@ -69,19 +69,27 @@ class RoundReader:
         newest, whole = 0, 0
         files = await self._repository.numbered(self._index_dir)
         for number, info in files:
+            found, whole = await self._index_file(info, newest=number == files[-1][0])
+            records |= {record.data_file_id: record for record in found}
+            newest = number
+        return records, newest, whole
+
+    async def _index_file(self, info: ObjectInfo, *, newest: bool) -> tuple[tuple[ArchiveIndexRecord, ...], int]:
+        """The records of one index file, and how many bytes of it they are."""
+
+        async def once() -> tuple[tuple[ArchiveIndexRecord, ...], int]:
             data = await self._repository.target.get(info.path)
             scanned = scan_index_file(data)
             rest = data[scanned.bad_offset :] if scanned.bad_offset is not None else b""
             # A writer that died leaves a short record, or after a power cut one whose bytes never came.
-            torn = number == files[-1][0] and (len(rest) < INDEX_RECORD_SIZE or not any(rest))
+            torn = newest and (len(rest) < INDEX_RECORD_SIZE or not any(rest))
             if rest and not torn:
                 raise IntegrityError(
                     f"{info.path}: {scanned.reason}", path=info.path, offset=scanned.bad_offset, pg=str(self._pg)
                 )
-            for record in scanned.records:
-                records[record.data_file_id] = record
-            newest, whole = number, scanned.bad_offset if scanned.bad_offset is not None else len(data)
-        return records, newest, whole
+            return tuple(scanned.records), len(data) if scanned.bad_offset is None else scanned.bad_offset
+
+        return await read_again(once)
 
     async def load(self, file_id: int, accum: int | None, memory: FileMemory | None = None) -> DataFileSummary:
         """Read one data file and verify all that can be verified without its neighbours.
@@ -93,15 +101,27 @@ class RoundReader:
         path = self._repository.layout.archive_data(self._repository.tenant_id, self._round, self._pg, file_id)
         target = self._repository.target
         found = await target.stat(path) if memory is not None else None
-        data: Buffer
-        if found is None or memory is None or not found.size:
-            data = await target.get(path)
-        else:
-            await target.read_into(path, 0, data := memory.room(found.size))
-        try:
-            return await asyncio.to_thread(summarize, file_id, path, data, accum, self._pg, self._repository.keys)
-        except IntegrityError as exc:
-            raise name_file(exc, path) from None
+
+        async def once() -> DataFileSummary:
+            data: Buffer
+            if found is None or memory is None or not found.size:
+                data = await target.get(path)
+            else:
+                await target.read_into(path, 0, data := memory.room(found.size))
+            try:
+                return await asyncio.to_thread(summarize, file_id, path, data, accum, self._pg, self._repository.keys)
+            except IntegrityError as exc:
+                raise name_file(exc, path) from None
+
+        summary = await read_again(once)
+        for _ in range(READS):
+            if summary.torn is None:
+                break
+            # Its writer may have died; but what looks torn may be whole, and was changed on its way here.
+            before, summary = summary, await read_again(once)
+            if (summary.torn, summary.size) == (before.torn, before.size):
+                break
+        return summary
 
     async def read(self, file_id: int) -> tuple[str, bytes]:
         """Path and bytes of one data file, unverified."""
@@ -199,17 +219,21 @@ class RoundReader:
         if info is None or info.size < _HEAD:
             summary = await self.load(file_id, None) if info is not None and info.size else None
             return summary.runs[0].lsn if summary and summary.runs else None
-        head = await self._repository.target.get(path, 0, _HEAD)
-        try:
-            size = parse_block_meta(head, offset=0).total_length + 4
-        except IntegrityError as exc:
-            raise name_file(exc, path) from None
-        # The kickoff block stands alone in its file, so the first block answers for all others.
-        data = await self._repository.target.get(path, 0, min(size, info.size))
-        try:
-            summary = await asyncio.to_thread(summarize, file_id, path, data, None, self._pg, self._repository.keys)
-        except IntegrityError as exc:
-            raise name_file(exc, path) from None
+        whole = info.size
+
+        async def once() -> DataFileSummary:
+            head = await self._repository.target.get(path, 0, _HEAD)
+            try:
+                size = parse_block_meta(head, offset=0).total_length + 4
+                # The kickoff block stands alone in its file, so the first block answers for all others.
+                data = await self._repository.target.get(path, 0, min(size, whole))
+                return await asyncio.to_thread(summarize, file_id, path, data, None, self._pg, self._repository.keys)
+            except IntegrityError as exc:
+                raise name_file(exc, path) from None
+
+        summary = await read_again(once)
+        if summary.torn is not None:
+            summary = await read_again(once)
         return summary.runs[0].lsn if summary.runs else None
 
     async def find(self, lsn: int, files: list[int]) -> int:

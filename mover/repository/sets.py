@@ -22,7 +22,7 @@ from mover.media.manifest import Manifest, ManifestBlock, ManifestFile, Manifest
 from mover.media.sealed import Opening
 from mover.media.set_info import BackupSetInfo, decode_set_infos
 from mover.repository.placement import Placement
-from mover.repository.tree import Repository, decode_named, name_file
+from mover.repository.tree import Repository, decode_named, name_file, read_again
 from mover.store.base import BlockIdentity
 
 _FACTS_READ = 64 << 10
@@ -91,17 +91,22 @@ async def load_facts(repository: Repository, info: BackupInfo) -> SetFacts | Non
     found = await repository.target.stat(path)
     if found is None:
         return None
-    data = await repository.target.get(path, 0, min(found.size, _FACTS_READ))
-    try:
-        reader = ManifestReader(locked=True)
-        reader.feed(data)
+    length = min(found.size, _FACTS_READ)
+
+    async def once() -> SetFacts:
+        data = await repository.target.get(path, 0, length)
         try:
-            return reader.facts
-        except FormatError:
-            # Facts larger than the first read: parameters and proofs are open-ended.
-            return read_manifest(await repository.target.get(path), locked=True).facts
-    except IntegrityError as exc:
-        raise name_file(exc, path) from None
+            reader = ManifestReader(locked=True)
+            reader.feed(data)
+            try:
+                return reader.facts
+            except FormatError:
+                # Facts larger than the first read: parameters and proofs are open-ended.
+                return read_manifest(await repository.target.get(path), locked=True).facts
+        except IntegrityError as exc:
+            raise name_file(exc, path) from None
+
+    return await read_again(once)
 
 
 async def load_set(repository: Repository, info: BackupInfo) -> LoadedSet:
@@ -133,17 +138,22 @@ async def load_locked_set(repository: Repository, info: BackupInfo) -> LoadedSet
 
 async def _manifest(repository: Repository, info: BackupInfo, *, locked: bool) -> tuple[str, Manifest]:
     path = manifest_path(repository, info)
-    try:
-        data = await repository.target.get(path)
-    except TargetNotFound:
+    decode = partial(read_manifest, opening=Opening.of(path, repository.keys), locked=locked)
+
+    async def once() -> Manifest | None:
+        try:
+            data = await repository.target.get(path)
+        except TargetNotFound:
+            return None
+        return await asyncio.to_thread(decode_named, path, data, decode)
+
+    manifest = await read_again(once)
+    if manifest is None:
         raise IntegrityError(
             f"{path}: backup set {info.inc_backup_set_id} is complete, but its manifest is missing",
             path=path,
             hint="only sets that mover wrote can be restored by mover",
-        ) from None
-    opening = Opening.of(path, repository.keys)
-    decode = partial(read_manifest, opening=opening, locked=locked)
-    manifest = await asyncio.to_thread(decode_named, path, data, decode)
+        )
     facts = manifest.facts
     if (facts.backup_set_id, facts.full_backup_set_id, facts.tenant_id) != (
         info.inc_backup_set_id,
@@ -160,12 +170,15 @@ async def read_checked(repository: Repository, files: tuple[ManifestFile, ...], 
     row = next((file for file in files if file.path == relative), None)
     if row is None:
         raise IntegrityError(f"{path}: not in the manifest of its set", path=path)
-    try:
-        data = await repository.target.get(path)
-    except TargetNotFound:
-        raise IntegrityError(f"{path}: missing at the destination", path=path) from None
-    check_digest(row, path, len(data), xxh3_128(data))
-    return data
+
+    def checked(data: bytes) -> bytes:
+        check_digest(row, path, len(data), xxh3_128(data))
+        return data
+
+    found = await repository.read(path, checked)
+    if found is None:
+        raise IntegrityError(f"{path}: missing at the destination", path=path)
+    return found
 
 
 def check_digest(row: ManifestFile, path: str, size: int, digest: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from mover.media.layout import Layout
 from mover.target.base import Buffer, ObjectInfo, Target
 
 T = TypeVar("T")
+READS = 3  # of what does not hold, before it counts as damaged at the destination
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,15 @@ class Repository:
 
         Raises IntegrityError (FormatError when it does not decode) that names the file.
         """
-        try:
-            data = await self.target.get(path)
-        except TargetNotFound:
-            return None
-        return decode_named(path, data, decode)
+
+        async def once() -> T | None:
+            try:
+                data = await self.target.get(path)
+            except TargetNotFound:
+                return None
+            return decode_named(path, data, decode)
+
+        return await read_again(once)
 
     async def write(self, path: str, data: Buffer) -> None:
         """Replace a small file; durable on return."""
@@ -62,6 +67,19 @@ class Repository:
         """Every file below ``directory``."""
         async for info in self.target.list(directory + "/"):
             yield info
+
+
+async def read_again(read: Callable[[], Awaitable[T]]) -> T:
+    """What ``read()`` returns; it is called again when it raises IntegrityError.
+
+    Bytes can be changed on their way as well as where they are: only what comes out wrong ``READS`` times is damaged.
+    """
+    for _ in range(READS - 1):
+        try:
+            return await read()
+        except IntegrityError:
+            pass
+    return await read()
 
 
 def decode_named(path: str, data: bytes, decode: Callable[[bytes], T]) -> T:

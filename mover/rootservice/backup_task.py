@@ -213,6 +213,7 @@ def _packing(session: Session) -> Packing:
         part_size=settings.part_size,
         concurrency=settings.concurrency,
         workers=settings.workers,
+        retry_for=settings.retry_for,
     )
     count = settings.processes or processes_for(settings.workers)
     if count > 1 and settings.dest is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from mover.config import Settings
 from mover.errors import ConfigError
@@ -26,9 +27,10 @@ async def open_pair(settings: Settings, source: str, *, plan: bool) -> AsyncIter
         raise ConfigError("no destination was given", hint="name it behind the source")
     _refuse_nested(source, settings.dest)
     async with AsyncExitStack() as stack:
-        one = await open_target(source, create=False, concurrency=settings.concurrency)
+        limits: dict[str, Any] = {"concurrency": settings.concurrency, "retry_for": settings.retry_for}
+        one = await open_target(source, create=False, **limits)
         stack.push_async_callback(one.aclose)
-        other = await open_target(settings.dest, create=not plan, concurrency=settings.concurrency)
+        other = await open_target(settings.dest, create=not plan, **limits)
         stack.push_async_callback(other.aclose)
         if settings.rate_limit or settings.request_limit:
             pace = join_pace(settings)

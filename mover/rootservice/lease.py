@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,6 +23,7 @@ from mover.errors import OB_BACKUP_IN_PROGRESS, PreconditionError, StateError, U
 from mover.rootservice.catalog import Catalog
 from mover.rootservice.catalog_clock import catalog_now_us
 from mover.rootservice.catalog_tables import lease_table
+from mover.target.fence import fenced
 
 
 def process_start_ticks(pid: int) -> int | None:
@@ -81,15 +83,19 @@ class Lease:
         self._deadline = 0.0  # monotonic: past it we may not write even if nobody told us
         self._renewer: asyncio.Task[None] | None = None
         self._lost: str | None = None
+        self._fence = ExitStack()
 
     async def __aenter__(self) -> Lease:
         await self.acquire()
+        # Everything that is written in here asks again before each attempt.
+        self._fence.enter_context(fenced(self.check))
         self._renewer = asyncio.create_task(self._renew_for_ever(), name=f"lease {self.name}")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._fence.close()
         if self._renewer is not None:
             self._renewer.cancel()
             await asyncio.gather(self._renewer, return_exceptions=True)

@@ -146,7 +146,11 @@ async def open_session(
         if pace is not None:
             stack.callback(pace.close)
         target = await open_target(
-            settings.dest, create=create, concurrency=settings.concurrency, objects=settings.objects
+            settings.dest,
+            create=create,
+            concurrency=settings.concurrency,
+            objects=settings.objects,
+            retry_for=settings.retry_for,
         )
         stack.push_async_callback(target.aclose)
         if pace is not None:

@@ -17,6 +17,7 @@ from typing import TypeVar
 from mover.errors import TargetError
 from mover.target.base import Buffer, Capabilities, Leftover, ObjectInfo
 from mover.target.calls import Call, Calls
+from mover.target.fence import current_fence, require_fence
 from mover.target.file_append import append_to
 from mover.target.file_reader import FileReader, end_of_range, read_range
 from mover.target.file_writer import UNDER_WAY, FileWriter
@@ -85,7 +86,7 @@ class FileTarget:
         content = data if isinstance(data, bytes) else bytes(data)
         self._forget(path)
         unwanted = threading.Event()
-        write = partial(tree.write_small, path, content, unwanted, if_absent=if_absent)
+        write = partial(tree.write_small, path, content, unwanted, if_absent=if_absent, fence=current_fence())
         try:
             return await self._calls.run(lambda: tree.fresh(write), "write", path)
         except BaseException:
@@ -108,6 +109,7 @@ class FileTarget:
         """
         tree = self._opened()
         check_path(path)
+        require_fence()
         if offset < 0:
             raise TargetError(f"can not append to {path!r} at offset {offset}", path=path, offset=offset)
         while True:
@@ -195,6 +197,7 @@ class FileTarget:
         tree = self._opened()
         check_path(path)
         self._forget(path)
+        require_fence()
         await self._calls.run(lambda: tree.fresh(lambda: tree.delete(path)), "delete", path)
 
     async def delete_many(self, paths: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from mover.clock import Clock
 from mover.errors import TargetError, TargetExists, TargetNotFound
 from mover.target.base import Buffer, Capabilities, Leftover, ObjectInfo
 from mover.target.paths import check_path, check_prefix
-from mover.target.s3_client import ATTEMPTS, S3Client
+from mover.target.s3_client import ATTEMPTS, RETRY_SECONDS, S3Client
 from mover.target.s3_confirm import confirmation_named
 from mover.target.s3_delete import S3Deleter
 from mover.target.s3_put import head, modified_us, new_nonce, put_whole, taken
@@ -29,10 +29,17 @@ class S3Target:
     Args:
         destination: what the URL says.
         clock: the waits between retries.
-        attempts: how often a request is tried in all.
+        retry_for, attempts: see :class:`S3Client`.
     """
 
-    def __init__(self, destination: ObjectDestination, *, clock: Clock | None = None, attempts: int = ATTEMPTS) -> None:
+    def __init__(
+        self,
+        destination: ObjectDestination,
+        *,
+        clock: Clock | None = None,
+        retry_for: float = RETRY_SECONDS,
+        attempts: int | None = None,
+    ) -> None:
         self.url = destination.url
         self.destination = destination
         profile = destination.profile
@@ -44,7 +51,7 @@ class S3Target:
             max_parts=profile.max_parts,
             locks=destination.objects.lock_mode is not None,
         )
-        self._client = S3Client(destination, clock=clock, attempts=attempts)
+        self._client = S3Client(destination, clock=clock, retry_for=retry_for, attempts=attempts)
         self._deleter = S3Deleter(self._client)
         self._small = confirmation_named("md5", profile)  # every store knows it, and small files cost nothing
 
@@ -221,6 +228,17 @@ class S3Target:
     async def _fetch(
         self, path: str, start: int, length: int | None, etag: str | None, into: memoryview | None = None
     ) -> dict[str, Any]:
+        """As :meth:`_fetch_once`; an answer that contradicts itself is asked again."""
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return await self._fetch_once(path, start, length, etag, into)
+            except _Contradiction:
+                pass
+        return await self._fetch_once(path, start, length, etag, into)
+
+    async def _fetch_once(
+        self, path: str, start: int, length: int | None, etag: str | None, into: memoryview | None
+    ) -> dict[str, Any]:
         """Exactly this range, as "Body" or ``into`` memory. ``length`` is None or positive; with ``etag`` only of this
         version."""
         parameters: dict[str, Any] = {"Key": self._client.key(path)}
@@ -256,11 +274,12 @@ class S3Target:
                 if not got and length is None:  # an empty rest, as some stores answer it
                     return response
                 message = f"{self.url} did not answer with the range of {path!r} that was asked for"
-                raise TargetError(message, hint="this store does not know ranged reads", path=path, offset=start)
+                raise _Contradiction(message, hint="this store does not know ranged reads", path=path, offset=start)
             total = int(found[3]) if found[3] != "*" else start + got
         wanted = total - start if length is None else length
         if got != wanted or got != int(response.get("ContentLength", got)):
-            raise _short(path, start, length, total)
+            kind = _Contradiction if wanted <= total - start else TargetError
+            raise _short(path, start, length, min(total, start + got), kind)
         return response
 
     async def _pages(self, prefix: str) -> AsyncIterator[ObjectInfo]:
@@ -281,7 +300,15 @@ class S3Target:
             parameters["ContinuationToken"] = token
 
 
-def _short(path: str, start: int, length: int | None, size: int) -> TargetError:
+class _Contradiction(TargetError):
+    """An answer that is not what its own head says."""
+
+    @property
+    def kind(self) -> str:
+        return TargetError.__name__
+
+
+def _short(path: str, start: int, length: int | None, size: int, kind: type[TargetError] = TargetError) -> TargetError:
     until = "the end" if length is None else start + length
     message = f"{path!r} ends at {size}; bytes {start} to {until} were asked for"
-    return TargetError(message, hint="the object was cut short at the destination", path=path, offset=start)
+    return kind(message, hint="the object was cut short at the destination", path=path, offset=start)

@@ -11,15 +11,17 @@ import dataclasses
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 from mover.clock import Clock, SystemClock
 from mover.errors import TargetError
 from mover.target.credentials import NoKeys, SignIn
+from mover.target.fence import require_fence
 from mover.target.paths import check_path
 from mover.target.s3_confirm import Confirmation, choose
 from mover.target.s3_errors import CallFailed, Failure, clock_skew, no_keys, span, typed_error
+from mover.target.s3_operations import OPERATIONS
 from mover.target.s3_sender import S3Sender, wait_out
 from mover.target.slots import Slots
 from mover.target.threads import Threads
@@ -28,9 +30,9 @@ from mover.target.url import ObjectDestination
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-ATTEMPTS = 8  # about 20 s of waiting in all: a restart of the store
+RETRY_SECONDS = 120.0  # a restart of the store, or of a switch on the way
+ATTEMPTS = 3  # at least, however long they took
 ATTEMPT_SECONDS = 90.0
-CALL_SECONDS = 300.0  # after this there is no other attempt, twice what the body may take beside it
 SLOWEST_BYTES_PER_SECOND = 64 << 10  # a body may take this long beside ATTEMPT_SECONDS
 _FIRST_WAIT = 0.2
 _LONGEST_WAIT = 10.0
@@ -46,9 +48,20 @@ class S3Client:
 
     ``retries`` counts the attempts that had to be repeated. ``skew`` is what the store's clock was last ahead of this
     machine's, in seconds, by the Date of its answers; None before the first.
+
+    Args:
+        retry_for: seconds that a call is repeated for, twice what its body may take beside them.
+        attempts: how often it is tried, instead, whatever time that takes.
     """
 
-    def __init__(self, destination: ObjectDestination, *, clock: Clock | None = None, attempts: int = ATTEMPTS) -> None:
+    def __init__(
+        self,
+        destination: ObjectDestination,
+        *,
+        clock: Clock | None = None,
+        retry_for: float = RETRY_SECONDS,
+        attempts: int | None = None,
+    ) -> None:
         self.destination = destination
         self.profile = destination.profile
         self.retries = 0
@@ -57,6 +70,7 @@ class S3Client:
         self.honoured: set[str] = set()  # what the store was once seen to do as it was asked: "lock"
         self.slots = Slots(destination.concurrency)  # parts under way, of all writers together
         self._attempts = attempts
+        self._retry_for = retry_for
         self._clock: Clock = clock or SystemClock()
         self._threads = Threads(2, "mover-digest")
         self._sender: S3Sender | None = None
@@ -109,6 +123,7 @@ class S3Client:
         read: bool = False,
         size: int = 0,
         attempts: int | None = None,
+        final: Collection[str] = (),
         **parameters: Any,
     ) -> dict[str, Any]:
         """One S3 operation on the bucket, repeated with growing, random waits while that is worth it.
@@ -118,32 +133,44 @@ class S3Client:
             path: the destination path, for error texts; ``doing`` is the verb before it.
             body, into, read: see :meth:`mover.target.s3_sender.S3Sender.send`.
             size: bytes this moves when there is no ``body``: they lengthen the deadline.
-            attempts: at most so many; the client's default when None.
+            attempts: at most so many; for as long as the client repeats calls when None.
+            final: codes of the store that are the answer, and no reason to repeat it.
 
-        Returns the parsed answer. Raises TargetNotFound, TargetExists (412), TargetError, UnreachableError and
-        ConfigError; the store's code is ``where["s3_code"]``.
+        Returns the parsed answer. An answer that lacks what the store always says (:class:`Operation`) is none: it is
+        asked again, and what was written with none is returned at last, for the caller to doubt.
+
+        Raises TargetNotFound, TargetExists (412), TargetError, UnreachableError and ConfigError; the store's code is
+        ``where["s3_code"]``. Inside of a fence (:mod:`mover.target.fence`) also what that raises.
         """
         sender = self._sender
         if sender is None:
             raise TargetError(f"the destination {self.destination.url} is not open", path=path or None)
         limit = attempts or self._attempts
         moved = max([size, *(len(memory) for memory in (body, into) if memory is not None)])
-        seconds = ATTEMPT_SECONDS + moved / SLOWEST_BYTES_PER_SECOND
-        over = self._clock.monotonic() + CALL_SECONDS + 2 * moved / SLOWEST_BYTES_PER_SECOND
+        # One that hangs must leave time for another.
+        seconds = min(ATTEMPT_SECONDS, max(1.0, self._retry_for / 2)) + moved / SLOWEST_BYTES_PER_SECOND
+        over = self._clock.monotonic() + self._retry_for + 2 * moved / SLOWEST_BYTES_PER_SECOND
+        about = OPERATIONS[operation]
         attempt = 0
         corrected: set[str] = set()
         while True:
             attempt += 1
             generation = self.sign_in.generation
+            if about.changes:
+                require_fence()
             try:
                 answer = await sender.send(operation, parameters, body=body, into=into, read=read, seconds=seconds)
+                doubted = about.method in ("GET", "HEAD") or attempt < min(ATTEMPTS, limit or ATTEMPTS)
+                if doubted and not about.proven(answer):
+                    raise CallFailed(Failure(words="the answer is not one of S3", transport=True))
             except CallFailed as error:
                 failure = error.failure
                 if failure.skew is not None:
                     self.skew = failure.skew
                 if failure.slower:
                     self.slots.throttled()
-                again = failure.passes and attempt < limit and self._clock.monotonic() < over
+                left = self._clock.monotonic() < over or attempt < ATTEMPTS
+                again = failure.passes and failure.code not in final and (left if limit is None else attempt < limit)
                 if not again and "keys" not in corrected and failure.doubts_keys(self.sign_in.temporary):
                     corrected.add("keys")
                     again = await self._new_keys(generation) or failure.ended

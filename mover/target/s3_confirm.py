@@ -289,16 +289,14 @@ def etag_of_parts(etags: Sequence[str]) -> str | None:
 
 
 async def _try(
-    client: S3Client, content: memoryview, asks: dict[str, Any], attempts: int | None = None
+    client: S3Client, content: memoryview, asks: dict[str, Any], final: Sequence[str] = ()
 ) -> dict[str, Any]:
     """PUT ``content`` under a name of its own and remove it, whatever became of it."""
     path = f"probe-{secrets.token_hex(8)}"
     key = client.key(path)
     options = client.destination.objects.parameters(write_once=False)
     try:
-        return await client.call(
-            "put_object", path, "probe", body=content, attempts=attempts, Key=key, **options, **asks
-        )
+        return await client.call("put_object", path, "probe", body=content, final=final, Key=key, **options, **asks)
     finally:
         try:
             await client.call("delete_object", path, "delete", attempts=2, Key=key)
@@ -309,7 +307,7 @@ async def _try(
 async def _refuses(client: S3Client, content: memoryview, asks: dict[str, Any]) -> bool:
     """Whether a body that is not what ``asks`` says of it is refused, and for that."""
     try:
-        await _try(client, content, asks, attempts=1)
+        await _try(client, content, asks, final=_REFUSED)
     except TargetError as error:
         return error.where.get("s3_code") in _REFUSED
     return False

@@ -160,6 +160,8 @@ def _understood(operation: Operation, answer: Answer, into: bool, read: bool) ->
             status = answer.status if answer.status >= 300 else 500
             raise CallFailed(Failure.said(code, status, words, answer.headers))
         if operation.answer is not None and document is not None:
+            if operation.root and document.name != operation.root:
+                raise ValueError(document.name)
             found |= operation.answer(document)
     except ValueError as error:
         if answer.status >= 300:

@@ -22,7 +22,8 @@ from mover.target.s3_xml import Element
 class Operation:
     """``query`` is sent as it is; ``document`` makes the body, ``answer`` reads the one that comes back.
 
-    ``digest``: the body must go with its MD5.
+    ``digest``: the body must go with its MD5. ``root``: the name of the document that ``answer`` reads. ``proof``: a
+    success says at least one of these; what does not is an answer of something else on the way, such as a proxy.
     """
 
     method: str
@@ -30,6 +31,13 @@ class Operation:
     document: Callable[[Mapping[str, Any]], bytes] | None = None
     answer: Callable[[Element], dict[str, Any]] | None = None
     digest: bool = False
+    changes: bool = False  # what others see
+    root: str = ""
+    proof: tuple[str, ...] = ()
+
+    def proven(self, answer: Mapping[str, Any]) -> bool:
+        """Whether it is the store's own word that this was done."""
+        return not self.proof or any(answer.get(name) is not None for name in self.proof)
 
 
 @dataclass(slots=True)
@@ -163,19 +171,47 @@ def _moment(text: str | None) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+_OBJECT = ("ETag", "LastModified")  # no answer with an object is without both
 OPERATIONS = {
-    "put_object": Operation("PUT"),
-    "create_multipart_upload": Operation("POST", (("uploads", ""),), answer=_texts("UploadId")),
-    "upload_part": Operation("PUT"),
-    "complete_multipart_upload": Operation("POST", document=_completed, answer=_texts("ETag", "ChecksumCRC32C")),
+    "put_object": Operation("PUT", changes=True, proof=("ETag",)),
+    "create_multipart_upload": Operation(
+        "POST",
+        (("uploads", ""),),
+        answer=_texts("UploadId"),
+        root="InitiateMultipartUploadResult",
+        proof=("UploadId",),
+    ),
+    "upload_part": Operation("PUT", proof=("ETag",)),
+    "complete_multipart_upload": Operation(
+        "POST",
+        document=_completed,
+        answer=_texts("ETag", "ChecksumCRC32C"),
+        changes=True,
+        root="CompleteMultipartUploadResult",
+        proof=("ETag",),
+    ),
     "abort_multipart_upload": Operation("DELETE"),
-    "head_object": Operation("HEAD"),
-    "get_object": Operation("GET"),
-    "list_objects_v2": Operation("GET", (("list-type", "2"), ("encoding-type", "url")), answer=_page),
-    "list_multipart_uploads": Operation("GET", (("uploads", ""),), answer=_uploads),
+    "head_object": Operation("HEAD", proof=_OBJECT),
+    "get_object": Operation("GET", proof=_OBJECT),
+    "list_objects_v2": Operation(
+        "GET",
+        (("list-type", "2"), ("encoding-type", "url")),
+        answer=_page,
+        root="ListBucketResult",
+        proof=("IsTruncated", "Name", "KeyCount"),
+    ),
+    "list_multipart_uploads": Operation(
+        "GET",
+        (("uploads", ""),),
+        answer=_uploads,
+        root="ListMultipartUploadsResult",
+        proof=("IsTruncated", "Bucket", "Uploads"),
+    ),
     "get_object_lock_configuration": Operation("GET", (("object-lock", ""),), answer=_lock_configuration),
-    "delete_object": Operation("DELETE"),
-    "delete_objects": Operation("POST", (("delete", ""),), document=_to_delete, answer=_deleted, digest=True),
+    "delete_object": Operation("DELETE", changes=True),
+    "delete_objects": Operation(
+        "POST", (("delete", ""),), document=_to_delete, answer=_deleted, digest=True, changes=True
+    ),
 }
 
 

@@ -101,10 +101,12 @@ class Tree:
             return None
         return found if os.path.samestat(found, opened) else None
 
-    def write_small(self, path: str, data: Buffer, unwanted: threading.Event, *, if_absent: bool) -> ObjectInfo:
+    def write_small(
+        self, path: str, data: Buffer, unwanted: threading.Event, *, if_absent: bool, fence: Callable[[], None]
+    ) -> ObjectInfo:
         """The whole of a small file: temporary name, fsync, publish, fsync of the directory.
 
-        Raises HandleClosed, and publishes nothing, once it is ``unwanted``.
+        Raises HandleClosed, and publishes nothing, once it is ``unwanted``; the same with what ``fence`` raises.
         """
         temporary = temporary_name(path)
         fd = self.open_new(temporary)
@@ -114,6 +116,7 @@ class Tree:
             self.root.check()  # a mount lost while writing must not be published into
             if unwanted.is_set():
                 raise HandleClosed
+            fence()
             if if_absent:
                 self.publish_new(fd, temporary, path)
             else:

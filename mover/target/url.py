@@ -126,7 +126,12 @@ def parse_url(url: str, objects: Mapping[str, str] | None = None) -> FileDestina
 
 
 async def open_target(
-    url: str, *, create: bool = True, concurrency: int | None = None, objects: Mapping[str, str] | None = None
+    url: str,
+    *,
+    create: bool = True,
+    concurrency: int | None = None,
+    objects: Mapping[str, str] | None = None,
+    retry_for: float | None = None,
 ) -> Target:
     """Open a destination, and prove that it answers.
 
@@ -135,6 +140,7 @@ async def open_target(
         create: make the directory of a ``file://`` destination when it is missing. Readers pass False.
         concurrency: for object stores, instead of what the URL or the default says.
         objects: see :func:`parse_url`.
+        retry_for: seconds that a request to an object store is repeated for; None is two minutes.
 
     Raises ConfigError for a URL that can not be used or a bucket that does not exist, UnreachableError when nobody
     answers or the sign-in is refused. Close the result with ``aclose``.
@@ -152,10 +158,11 @@ async def open_target(
         return files
     # Imported here: botocore takes a tenth of a second that nobody with a file:// destination should wait for.
     from mover.target.s3 import S3Target
+    from mover.target.s3_client import RETRY_SECONDS
 
     if concurrency is not None:
         destination = dataclasses.replace(destination, concurrency=concurrency)
-    opened = S3Target(destination)
+    opened = S3Target(destination, retry_for=RETRY_SECONDS if retry_for is None else retry_for)
     try:
         await opened.open()
     except BaseException:

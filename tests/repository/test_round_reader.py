@@ -319,7 +319,7 @@ async def test_every_flipped_bit_of_a_data_file_is_noticed() -> None:
 
 
 async def test_an_index_file_is_closed_at_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mover.datapath.log_packer.INDEX_FILE_LIMIT", 3 * INDEX_RECORD_SIZE)
+    monkeypatch.setattr("mover.datapath.index_writer.INDEX_FILE_LIMIT", 3 * INDEX_RECORD_SIZE)
     async with a_round(groups=80) as made:
         await made.write(chunk=2000, close_every=1)
         sizes = [info.size for _, info in await made.repository.numbered(made.reader._index_dir)]

@@ -13,7 +13,16 @@
 * ``drop``: the connection is closed while the body is still on its way, nothing is passed on;
 * ``retry-after``: 503 that asks for seven seconds, nothing is passed on;
 * ``no-such-part``: 400 InvalidPartNumber, nothing is passed on;
-* ``cut``: passed on, and the answer ends half way.
+* ``cut``: passed on, and the answer ends half way;
+* ``too-many``: 429 with nothing else, nothing is passed on;
+* ``unavailable``: 503 with a page of HTML, nothing is passed on;
+* ``retry-soon``: 503 that asks for a second, nothing is passed on;
+* ``delay``: passed on, and answered half a second later;
+* ``corrupt``: passed on, and the content of the object comes with a flipped bit;
+* ``shorter``: passed on, and what comes is the first half of the object, as if that were all.
+
+``proxy.unplug()`` takes the proxy off the network: connections are refused, or with ``black_hole`` accepted and never
+answered; ``proxy.plug()`` is the end of that.
 """
 
 import asyncio
@@ -46,6 +55,7 @@ class FaultProxy:
         self.expected_continue = 0
         self.faults: list[Fault] = []
         self._released = asyncio.Event()
+        self._hole = False
 
     def fault(self, kind, method="PUT", where="", times=1):
         self.faults.append(Fault(kind, method, where, times))
@@ -59,9 +69,10 @@ class FaultProxy:
         app.router.add_route("*", "/{anything:.*}", self._handle)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.endpoint = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self._site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await self._site.start()
+        self.port = self._runner.addresses[0][1]
+        self.endpoint = f"http://127.0.0.1:{self.port}"
         return self
 
     async def __aexit__(self, *_):
@@ -69,23 +80,58 @@ class FaultProxy:
         await self._runner.cleanup()
         await self._session.close()
 
+    def _next_fault(self, request):
+        return next((fault for fault in self.faults if fault.takes(request)), None)
+
+    async def unplug(self, *, black_hole=False):
+        """No request gets through any more; where connections are refused, those under way neither."""
+        self._hole = black_hole
+        if not black_hole:
+            await self._site.stop()
+        for transport in self._transports():
+            if not black_hole:
+                transport.abort()
+
+    async def plug(self):
+        """On the network again, at the same address."""
+        self._hole = False
+        self._released.set()
+        self._released = asyncio.Event()
+        if self._site not in self._runner.sites:
+            self._site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
+            await self._site.start()
+
+    def _transports(self):
+        return [each.transport for each in self._runner.server.connections if each.transport is not None]
+
     async def _handle(self, request):
         self.seen.append(f"{request.method} {request.raw_path}")
         self.expected_continue += "Expect" in request.headers
-        fault = next((fault for fault in self.faults if fault.takes(request)), None)
+        fault = self._next_fault(request)
         kind = ""
         if fault:
             fault.times -= 1
             kind = fault.kind
+        if self._hole:
+            await self._released.wait()
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()
         if kind == "hang":
             await self._released.wait()
+        if kind == "delay":
+            await asyncio.sleep(0.5)
         if kind == "drop":
             await request.content.readany()
             request.transport.abort()
             return web.Response()
         body = await request.read()
-        if kind == "retry-after":
-            return web.Response(status=503, headers={"Retry-After": "7"})
+        if kind in ("retry-after", "retry-soon"):
+            return web.Response(status=503, headers={"Retry-After": "7" if kind == "retry-after" else "1"})
+        if kind == "too-many":
+            return web.Response(status=429)
+        if kind == "unavailable":
+            return web.Response(status=503, text="<html><body>no server is available</body></html>")
         if kind == "slow-down":
             return web.Response(status=503, text=_ERROR.format(code="SlowDown"), content_type="application/xml")
         if kind == "no-such-part":
@@ -99,7 +145,7 @@ class FaultProxy:
         if kind in ("reset", "hang"):
             request.transport.abort()
             return web.Response()
-        if kind == "damage":
+        if kind == "damage" and body:
             body = bytes([body[0] ^ 1]) + body[1:]
         # The Host header is part of the signature and goes on as it came.
         headers = CIMultiDict((name, value) for name, value in request.headers.items() if name.lower() not in _HOP)
@@ -123,6 +169,13 @@ class FaultProxy:
                 await asyncio.sleep(0)
                 request.transport.close()
                 return response
+            # A listing has no checksum: without TLS nobody can tell a changed one.
+            if answer.status < 300 and content and "list-type" not in request.query and "uploads" not in request.query:
+                if kind == "corrupt":
+                    half = len(content) // 2
+                    content = content[:half] + bytes([content[half] ^ 0x10]) + content[half + 1 :]
+                if kind == "shorter":
+                    content = content[: len(content) // 2]
             if request.method == "HEAD":
                 out.setdefault("Content-Length", "0")
                 return web.Response(status=answer.status, headers=out)

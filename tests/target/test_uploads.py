@@ -334,9 +334,9 @@ async def test_a_store_that_never_answers_has_a_deadline(opened, request_, monke
 
 async def test_an_object_has_a_deadline_beside_that_of_each_attempt(opened, monkeypatch):
     target, store = opened
-    monkeypatch.setattr(s3_client, "ATTEMPT_SECONDS", 0.1)
-    monkeypatch.setattr(s3_client, "CALL_SECONDS", 0.25)
-    monkeypatch.setattr(target._client, "_attempts", 1000)
+    monkeypatch.setattr(s3_client, "ATTEMPT_SECONDS", 0.4)
+    monkeypatch.setattr(target._client, "_retry_for", 1.0)
+    monkeypatch.setattr(target._client, "_attempts", None)
     store.misbehave("silent", "PUT", times=999)
     store.misbehave("internal", "HEAD", times=999999)
     with pytest.raises(UnreachableError, match="no answer in time"):

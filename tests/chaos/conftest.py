@@ -1,0 +1,42 @@
+"""Real object stores behind a proxy that makes requests go wrong by a plan."""
+
+from contextlib import asynccontextmanager
+
+import pytest
+from chaos_proxy import ChaosProxy, evenly
+from gateways import JuiceFS, Rclone, gateway
+from weed import weed_server
+
+
+@pytest.fixture(scope="session")
+def weed(tmp_path_factory):
+    with weed_server(tmp_path_factory.mktemp("weed")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory):
+    with gateway(Rclone, tmp_path_factory.mktemp("rclone")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def juicefs(tmp_path_factory):
+    with gateway(JuiceFS, tmp_path_factory.mktemp("juicefs")) as server:
+        yield server
+
+
+@pytest.fixture
+def behind(request, monkeypatch):
+    """``async with behind("weed", seed, total) as (proxy, url)``: a server with faults before it; url(prefix) is it."""
+
+    @asynccontextmanager
+    async def make(name, seed=0, total=0.0):
+        server = request.getfixturevalue(name)
+        for variable, value in server.environment.items():
+            monkeypatch.setenv(variable, value)
+        profile = "seaweedfs" if name == "weed" else "generic"
+        async with ChaosProxy(server.endpoint, seed, evenly(total)) as proxy:
+            yield proxy, lambda prefix: server.url(prefix, endpoint=proxy.endpoint, profile=profile)
+
+    return make
