@@ -33,7 +33,10 @@ Every byte is checked before it is written, the log is cut exactly at the moment
 is printed. A moment outside the recoverable windows is refused, and the windows are named.
 
 Times without a zone are in the zone of this process (TZ, else /etc/localtime); the engine's own zone may be another.
-Without --until or --until-scn the store is restored as far as the archive reaches.""",
+Without --until or --until-scn the store is restored as far as the archive reaches.
+
+Of a backup that OceanBase 2.2.6x to 3.1.x made, a directory per PG is written: its macroblocks, metas and log up to the
+moment, with an inventory (JSON) of each block's logical id and digest and of the log ids in each file.""",
     examples=(
         "mover restore --dest file:///mnt/backup --target /srv/restored",
         "mover restore --dest file:///mnt/backup --target /srv/restored --until '2026-11-22 10:30:00'",
@@ -48,10 +51,17 @@ Without --until or --until-scn the store is restored as far as the archive reach
 @click.option(
     "--until-scn", type=click.IntRange(min=1), metavar="N", help="The moment as an SCN (nanoseconds); inclusive."
 )
+@click.option("--tenant", type=click.IntRange(min=1), metavar="N", help="Of a tree that OceanBase wrote: whose backup.")
 @click.option("--preview", is_flag=True, help="Say what would be read and how far it reaches; write nothing.")
 @click.pass_obj
 def command(
-    invocation: Invocation, target: Path, set_id: int | None, until: str | None, until_scn: int | None, preview: bool
+    invocation: Invocation,
+    target: Path,
+    set_id: int | None,
+    until: str | None,
+    until_scn: int | None,
+    tenant: int | None,
+    preview: bool,
 ) -> int:
     if until is not None and until_scn is not None:
         raise click.UsageError("--until and --until-scn exclude each other", click.get_current_context())
@@ -72,11 +82,35 @@ def command(
             workers=settings.workers,
         )
         with control.graceful() as stop:
+            foreign = await _foreign(session, request, tenant, stop)
+            if foreign is not None:
+                return foreign
             return await restore(session.repository, request, emit=session.emit, stop=stop)
 
     entry = with_session(invocation, body, need_source=False, need_catalog=False).value.as_json()
     _report(invocation, entry)
     return DONE
+
+
+async def _foreign(session: Session, request: Any, tenant: int | None, stop: Any) -> Any:
+    """The restore of a tree that OceanBase wrote; None when it is mover's own."""
+    from mover.recovery.foreign_restore import ForeignRestoreRequest, foreign_tenants, restore_foreign
+    from mover.repository.sets import load_infos
+
+    if tenant is None and await load_infos(session.repository):
+        return None
+    tenants = await foreign_tenants(session.repository.target)
+    if not tenants and tenant is None:
+        return None
+    wanted = ForeignRestoreRequest(
+        target=request.target,
+        tenant_id=tenant,
+        set_id=request.set_id,
+        until_scn=request.until_scn if request.until_us is None else request.until_us * 1000,
+        preview=request.preview,
+        concurrency=request.concurrency,
+    )
+    return await restore_foreign(session.repository.target, tenants, wanted, emit=session.emit, stop=stop)
 
 
 def shell_line(command: list[str]) -> str:

@@ -55,7 +55,7 @@ class ForeignCheck:
 
     async def windows(self) -> ForeignReport:
         """What can be restored by what is cheap to look at: names, info files, indexes, the ends of files."""
-        infos = await self._load()
+        infos = await self.load()
         sets = [await self._listed(infos, info.inc_backup_set_id) for info in infos.backups]
         stretches = []
         for run in runs_of(self._tenant, infos):
@@ -75,7 +75,7 @@ class ForeignCheck:
         Args:
             set_id: only this set. sets, log: whether backup sets and archived log are wanted.
         """
-        infos = await self._load()
+        infos = await self.load()
         found = await self._sets(infos, set_id) if sets else await self._from_names(infos)
         stretches = []
         for run in runs_of(self._tenant, infos):
@@ -118,7 +118,8 @@ class ForeignCheck:
                 for log in piece.pgs.values():
                     yield from (file.path for file in (*log.data.values(), *log.index.values()))
 
-    async def _load(self) -> TenantInfos:
+    async def load(self) -> TenantInfos:
+        """The lists of the tenant; what is missing or damaged is a finding of the report."""
         infos = await load_tenant(self._target, self._tenant, self._read)
         self.report.findings.add(infos.findings)
         return infos

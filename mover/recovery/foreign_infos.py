@@ -56,6 +56,10 @@ class Run:
             self.whole,
         )
 
+    def covers(self, info: BackupInfo) -> bool:
+        """Whether the snapshot of a backup lies in it."""
+        return self.start_ts <= info.backup_snapshot_version <= self.until_ts
+
     def pgs(self) -> list[tuple[int, int]]:
         """Every PG that has files in it."""
         return sorted({pg for piece in self.pieces for pg in piece.pgs})

@@ -64,6 +64,17 @@ async def read_index(target: Target, log: PgLog, read: Read) -> IndexRecords:
     return found
 
 
+def key_position(data: bytes) -> Position | None:
+    """Where the piece before ended, by the ``archive_key`` of a later one; None for a first piece and for 3.1.0's."""
+    key = read_archive_key(data)
+    return _behind(key) if isinstance(key, ArchiveKey) and not key.is_first_piece else None
+
+
+def _behind(key: ArchiveKey) -> Position:
+    end = key.index
+    return Position(end.max_log_id, end.accum_checksum, end.max_log_submit_ts, end.max_checkpoint_ts, end.clog_epoch_id)
+
+
 @dataclass(slots=True)
 class _FileWalk:
     """What was seen of one data file."""
@@ -141,14 +152,7 @@ class PgWalk:
         if key.max_index_file_id != files:
             text = f"it says {key.max_index_file_id} index files in the piece before, there are {files}"
             self._damage(log.key.path, 0, "IntegrityError", text)
-        state = key.index
-        behind = Position(
-            state.max_log_id,
-            state.accum_checksum,
-            state.max_log_submit_ts,
-            state.max_checkpoint_ts,
-            state.clog_epoch_id,
-        )
+        behind = _behind(key)
         if self._at is None and self._lost is None:
             # The pieces before were deleted, as they are when no set needs them: the key says where this one goes on.
             self._at = behind
