@@ -14,7 +14,7 @@ from mover.rootservice.doctor_cluster import ClusterExam
 from mover.rootservice.doctor_destination import clean, probe_destination, probe_directory
 from mover.rootservice.doctor_keys import probe_keys
 from mover.rootservice.doctor_source import SourceExam
-from mover.rootservice.session import open_cluster, open_store
+from mover.rootservice.session import open_catalog, open_cluster, open_store
 from mover.store.base import Store
 from mover.store.cluster import Cluster
 from mover.target.base import Target
@@ -71,6 +71,7 @@ async def examine(settings: Settings, *, seconds: float = 2.0, on_check: Callabl
         if target is not None and settings.encrypt == CIPHER:
             await note(one(await probe_keys(target, settings)))
         if source is not None and target is not None:
+            await note(_catalog(settings))
             await note(source.against(target, settings))
     finally:
         if target is not None:
@@ -112,6 +113,15 @@ async def _destination(
         return exam.profile
     finally:
         await clean(target, base)
+
+
+async def _catalog(settings: Settings) -> AsyncIterator[Check]:
+    """Where jobs and leases are; opening it makes it, as every backup does."""
+    try:
+        async with open_catalog(settings) as catalog:
+            yield Check("catalog", "reach", State.OK, f"{catalog.engine.dialect.name}, jobs and leases can be noted")
+    except MoverError as error:
+        yield failed("catalog", "reach", error)
 
 
 async def _unreachable(dest: str, error: MoverError) -> AsyncIterator[Check]:

@@ -27,7 +27,7 @@ class State(StrEnum):
 class Check:
     """Something that was tried."""
 
-    subject: str  # "source" or "destination"
+    subject: str  # "source", "destination" or "catalog"
     name: str
     state: State
     detail: str

@@ -21,7 +21,7 @@ from mover.target.s3_errors import CallFailed, Failure, bad_bundle, no_connectio
 from mover.target.s3_operations import OPERATIONS, Operation, make_request, read_headers
 from mover.target.s3_sender import wait_out
 from mover.target.s3_signing import sign
-from mover.target.s3_site import Site, Surroundings
+from mover.target.s3_site import BadProxy, Site, Surroundings
 from mover.target.s3_wire import Answer, Attempt, ConnectFailed, Connections, Stopped
 from mover.target.s3_xml import parse_xml
 from mover.target.threads import Threads
@@ -182,6 +182,12 @@ def _told(work: Callable[[], T]) -> T | None:
         return None
     except ConnectFailed as error:
         raise CallFailed(no_connection(error.__cause__)) from error
+    except BadProxy as error:
+        words = "the proxy in the environment is not one that can be used"
+        hint = (
+            "set HTTPS_PROXY=http://user:password@host:port, with %XX for special characters; only http:// proxies work"
+        )
+        raise CallFailed(Failure(words=words, hint=hint)) from error
     except BadBundle as error:
         raise CallFailed(bad_bundle(error)) from error
     except NoKeys as error:

@@ -30,6 +30,10 @@ class Proxy:
     headers: dict[str, str]
 
 
+class BadProxy(Exception):
+    """The environment names a proxy that can not be used."""
+
+
 class ProxyFailed(OSError):
     """The proxy did not answer, or answered with ``status`` instead of a tunnel."""
 
@@ -91,7 +95,7 @@ class Surroundings:
         self._session = Session(profile=destination.aws_profile)
 
     def site(self, region: str | None = None) -> Site:
-        """The address. Raises ValueError, BadBundle and botocore's errors."""
+        """The address. Raises ValueError, BadBundle, BadProxy and botocore's errors."""
         destination = self._destination
         region = region or destination.region or self._session.get_config_variable("region") or "us-east-1"
         endpoint = destination.endpoint or self._endpoint() or f"https://s3.{region}.{_domain(region)}"
@@ -143,13 +147,17 @@ def _proxy(scheme: str, netloc: str) -> Proxy | None:
     url = proxies.get(scheme) or proxies.get("all")
     if not url or proxy_bypass(netloc):
         return None
-    parts = urlsplit(url if "://" in url else f"http://{url}")
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        port = parts.port or 80
+    except ValueError:
+        raise BadProxy from None  # its text would repeat the address, with the password
     if parts.scheme != "http" or not parts.hostname:
-        raise ValueError("the proxy in the environment is not one: only http:// proxies are known")
+        raise BadProxy
     headers = {}
     if parts.username is not None:
         from base64 import b64encode
 
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["Proxy-Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
-    return Proxy(parts.hostname, parts.port or 80, headers)
+    return Proxy(parts.hostname, port, headers)

@@ -45,6 +45,7 @@ async def test_a_cluster_and_its_round(cluster: TinyCluster, tmp_path: Path) -> 
         assert checks[f"source {name}"].state == State.OK, checks
     assert "t1, t2" in checks["source tenants"].detail and "4 PGs" in checks["source replicas"].detail
     assert checks["destination archive"].state == State.FAIL
+    assert checks["catalog reach"].state == State.OK
     settings = settings_of(cluster, tmp_path)
     async with open_session(settings, need_source=True) as session:
         await archive.start(session)
@@ -71,3 +72,13 @@ async def test_another_name_than_the_clusters(cluster: TinyCluster, tmp_path: Pa
     )
     [check] = [check for check in found.checks if check.name == "settings"]
     assert check.state == State.FAIL and "--cluster-name tiny" in (check.advice or "")
+
+
+async def test_a_catalog_that_does_not_answer(cluster: TinyCluster, tmp_path: Path) -> None:
+    (tmp_path / "dest").mkdir()
+    settings = dataclasses.replace(
+        settings_of(cluster, tmp_path), catalog="mysql+asyncmy://user:TOPSECRET1@127.0.0.1:9/mover"
+    )
+    found = await examine(settings, seconds=0, on_check=lambda _check: None)
+    [check] = [check for check in found.checks if check.subject == "catalog"]
+    assert check.state == State.FAIL and "TOPSECRET1" not in f"{check}"

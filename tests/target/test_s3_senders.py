@@ -322,6 +322,17 @@ async def test_a_proxy_in_the_environment(keys, proxy, base, monkeypatch):
         await target.put("f", b"content")
 
 
+@pytest.mark.parametrize("proxy", ["https://user:hidden@h:1", "socks5://user:hidden@h", "user:hid/den@h:1", "http://"])
+async def test_a_proxy_that_can_not_be_used(keys, base, monkeypatch, proxy):
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.setenv("no_proxy", "elsewhere.invalid")
+    with pytest.raises(ConfigError, match="the proxy in the environment") as caught:
+        async with opened(keys.url(base, profile="seaweedfs")):
+            pass
+    assert "HTTPS_PROXY" in caught.value.hint
+    assert "hid" not in f"{caught.value!r} {caught.value.as_json()}"
+
+
 @both
 async def test_tls_through_a_proxy_that_wants_a_password(keys, base, sender, tmp_path, monkeypatch):
     async with TlsRelay(tmp_path, keys.endpoint) as relay, ConnectProxy() as between:
