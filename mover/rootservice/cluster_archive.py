@@ -41,7 +41,13 @@ async def start(session: Session, cluster: Cluster, lease: Lease) -> ArchiveView
         raise SourceError("the cluster has no PG of a tenant other than sys", hint="there is nothing to archive")
     number = 0
     for tenant_id in (SYS_TENANT_ID, *tenants):
-        current = current_round(await load_rounds(of_tenant(repository, tenant_id)))
+        own = of_tenant(repository, tenant_id)
+        current = current_round(await load_rounds(own))
+        if tenant_id != SYS_TENANT_ID and current is not None and current.status != ArchiveStatus.STOP:
+            # The cluster's round begins and ends last, and is none that runs: the start or stop of it died half way.
+            current = dataclasses.replace(current, status=ArchiveStatus.STOP)
+            lease.check()
+            await publish_round(own, current)
         if current is not None and current.status not in (ArchiveStatus.STOP, ArchiveStatus.BEGINNING):
             name = ArchiveStatus(current.status).name
             raise PreconditionError(
