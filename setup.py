@@ -28,6 +28,7 @@ MODULES = {
     "checksum": [],
     "clog": ["zstd", "lz4", "pthread"],
     "codec": ["zstd", "lz4", "pthread"],
+    "entries": [],
     "macroblock": [],
     "pack": ["zstd", "lz4", "pthread"],
     "palf": [],

@@ -10,6 +10,7 @@ import os
 
 from mover.kernel._palf_py import palf_cut
 from mover.kernel.clog import ClogEntry, ClogStop, ClogWalk
+from mover.kernel.entries import EntryRun
 from mover.kernel.macroblock import MacroHeader
 from mover.kernel.pack import Order, PackedFrame, frame_room
 from mover.kernel.palf import (
@@ -41,6 +42,7 @@ try:
         zstd_compress,
         zstd_decompress,
     )
+    from mover._native.entries import walk_entries
     from mover._native.macroblock import macroblock_check
     from mover._native.pack import pack_frames
     from mover._native.palf import palf_frame_groups, palf_unframe, palf_walk
@@ -63,6 +65,7 @@ except ModuleNotFoundError:
         zstd_compress,
         zstd_decompress,
     )
+    from mover.kernel._entries_py import walk_entries
     from mover.kernel._macroblock_py import macroblock_check
     from mover.kernel._pack_py import pack_frames
     from mover.kernel._palf_py import palf_frame_groups, palf_unframe, palf_walk
@@ -84,6 +87,7 @@ __all__ = [
     "ClogEntry",
     "ClogStop",
     "ClogWalk",
+    "EntryRun",
     "Expected",
     "MacroHeader",
     "Order",
@@ -117,6 +121,7 @@ __all__ = [
     "palf_walk",
     "read_blocks",
     "unpack_frames",
+    "walk_entries",
     "xxh3_128",
     "zstd_compress",
     "zstd_decompress",

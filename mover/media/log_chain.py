@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mover.errors import FormatError, IntegrityError
-from mover.kernel import ob_crc64
+from mover.kernel import ob_crc64, walk_entries
 from mover.media.archive import BLOCK_META_SIZE, ArchiveBlock
 from mover.media.log_entry import (
     ENTRY_HEADER_SIZE,
@@ -21,7 +21,10 @@ from mover.media.log_entry import (
     parse_log_entry_header,
 )
 
+_M32 = (1 << 32) - 1  # a running checksum is a CRC-32C in 64 bits
+
 # OceanBase may set the submit timestamp of these in memory without computing the header checksum again.
+
 _PATCHED = {LogType.NOP, LogType.TRUNCATE}
 
 
@@ -57,6 +60,9 @@ def walk_block(block: ArchiveBlock, before: Position | None, *, table_id: int) -
     Raises IntegrityError naming offset and log id: an entry that does not hold or is of another PG, an id or a running
     checksum that does not continue, a checkpoint or an epoch that goes back, a meta that contradicts its entries.
     """
+    fast = _walk_fast(block, before, table_id)
+    if fast is not None:
+        return fast
     meta = block.meta
     base = block.offset + BLOCK_META_SIZE
     notes: list[str] = []
@@ -109,6 +115,23 @@ def walk_block(block: ArchiveBlock, before: Position | None, *, table_id: int) -
     epoch = meta.clog_epoch_id if first is not None or before is None else before.epoch_id
     end = Position(last, accum, meta.max_log_submit_ts, meta.max_checkpoint_ts, epoch)
     return BlockFacts(first, end, kickoff, start, tuple(notes))
+
+
+def _walk_fast(block: ArchiveBlock, before: Position | None, table_id: int) -> BlockFacts | None:
+    """What :func:`walk_block` says of a block of logs that holds; None for any other. The kernel knows no reasons."""
+    meta = block.meta
+    if before is None:
+        run = walk_entries(block.raw(), table_id, -1, 0)
+        accum = meta.accum_checksum
+    else:
+        run = walk_entries(block.raw(), table_id, before.log_id + 1, before.accum & _M32)
+        accum = run.accum if run is not None else 0
+        if meta.max_checkpoint_ts < before.checkpoint_ts or meta.clog_epoch_id < before.epoch_id:
+            return None
+    if run is None or meta.max_log_id != run.last_log_id or meta.accum_checksum != accum:
+        return None
+    end = Position(run.last_log_id, accum, meta.max_log_submit_ts, meta.max_checkpoint_ts, meta.clog_epoch_id)
+    return BlockFacts(run.first_log_id, end, None, 0)
 
 
 def _back(block: ArchiveBlock, what: str, found: int, before: int) -> IntegrityError:

@@ -12,6 +12,7 @@ _NAMES = {
     "checksum": ("ob_crc64", "crc64_xz", "crc64_xz_combine", "xxh3_128", "Xxh3_128"),
     "clog": ("clog_walk", "clog_gather"),
     "codec": ("zstd_compress", "zstd_decompress", "lz4_compress", "lz4_decompress", "encode_vi64", "decode_vi64"),
+    "entries": ("walk_entries",),
     "macroblock": ("macroblock_check",),
     "pack": ("pack_frames",),
     "palf": ("palf_walk", "palf_frame_groups", "palf_unframe"),
