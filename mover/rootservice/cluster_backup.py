@@ -14,13 +14,21 @@ from typing import Any
 
 from mover.datapath.compression import Compression
 from mover.datapath.pg_set_writer import MINOR_TASK_ID, Known, PGCounters, PGSetWriter, table_id
-from mover.errors import OB_BACKUP_CAN_NOT_START, Cancelled, MoverError, PreconditionError, SourceError
+from mover.errors import (
+    OB_BACKUP_CAN_NOT_START,
+    Cancelled,
+    MoverError,
+    PreconditionError,
+    SourceError,
+    UnreachableError,
+)
 from mover.events import Notice, Phase, Progress
 from mover.media.archive_index import parse_archive_key
 from mover.media.meta import MetaType, MetaWriter
 from mover.media.pg_meta import encode_pg_meta
 from mover.repository.pg_sets import META_TASK_ID, load_known, load_pg_facts
 from mover.rootservice.cluster_set import TenantSet, announce, decide, fail, finish, write_lists
+from mover.rootservice.cluster_task import ClusterTask
 from mover.rootservice.lease import Lease
 from mover.rootservice.session import Session
 from mover.rootservice.side_by_side import side_by_side
@@ -50,6 +58,7 @@ class ClusterBackup:
         self._lease = lease
         self._round_id = round_id
         self._stop = stop
+        self._cancelled = asyncio.Event()
         self._compression = Compression.parse(session.settings.compression)
         self._pgs: list[_PG] = []
         self._done: dict[int, PGCounters] = {}
@@ -104,7 +113,11 @@ class ClusterBackup:
             raise Cancelled("the backup was cancelled before it began")
         self._lease.check()
         await announce(self._session, sets)
+        task = self._task(sets)
+        watching: asyncio.Task[None] | None = None
         try:
+            await task.begin()
+            watching = asyncio.create_task(task.watch(self._whole, self._cancelled))
             for tenant in sets:
                 if tenant.previous is not None:
                     await self._load_known(tenant)
@@ -129,10 +142,29 @@ class ClusterBackup:
                 tenant.pg_count = len(mine)
             self._session.emit(Phase("backup", "publish", f"set {sets[0].info.inc_backup_set_id}"))
             await finish(self._session, self._lease, sets)
-        except BaseException:
-            await asyncio.shield(self._fail(sets))
+        except BaseException as exc:
+            await asyncio.shield(self._fail(sets, task, exc))
             raise
+        finally:
+            if watching is not None:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
+        try:
+            await task.finish(0, "")
+        except UnreachableError as exc:
+            text = f"backup set {sets[0].info.inc_backup_set_id} is complete, but {exc.message}"
+            self._session.emit(Notice("backup", text))
         return sets
+
+    def _task(self, sets: list[TenantSet]) -> ClusterTask:
+        counts = {s.tenant.tenant_id: sum(pg.tenant is s for pg in self._pgs) for s in sets}
+        return ClusterTask(self._session, self._lease, sets, counts)
+
+    def _whole(self) -> PGCounters:
+        total = PGCounters()
+        for done in self._done.values():
+            _count(total, done)
+        return total
 
     async def aclose(self) -> None:
         """Close what is open of the servers' files. Idempotent."""
@@ -257,7 +289,7 @@ class ClusterBackup:
 
     def _require_running(self) -> None:
         self._lease.check()
-        if self._stop.is_set():
+        if self._stop.is_set() or self._cancelled.is_set():
             raise Cancelled("the backup was cancelled", hint="what it had written was removed")
 
     def _show(self, tenant: TenantSet, done: PGCounters) -> None:
@@ -276,12 +308,14 @@ class ClusterBackup:
             )
         )
 
-    async def _fail(self, sets: list[TenantSet]) -> None:
+    async def _fail(self, sets: list[TenantSet], task: ClusterTask, exc: BaseException) -> None:
         """Say FAILED and clear away what can be. Bounded, and silent about a destination that is the reason itself."""
         try:
             async with asyncio.timeout(30):
                 self._lease.check()
                 await fail(self._session, sets)
+                code = exc.code or -1 if isinstance(exc, MoverError) else -1
+                await task.finish(code, exc.message if isinstance(exc, MoverError) else type(exc).__name__)
         except (MoverError, TimeoutError) as error:
             text = f"backup set {sets[0].info.inc_backup_set_id} could not be cleared away: {error}"
             self._session.emit(Notice("backup", text, "the next backup does it"))

@@ -10,6 +10,7 @@ from typing import Any
 from mover.errors import PreconditionError
 from mover.events import Notice, Phase
 from mover.media.archive_info import ArchiveRound
+from mover.media.backup_info import BackupInfo
 from mover.media.layout import SYS_TENANT_ID
 from mover.repository.archive_state import load_cluster_record
 from mover.rootservice import archive
@@ -31,6 +32,11 @@ class ClusterSets:
     restorable: bool
     planned: bool = False
     warnings: tuple[str, ...] = ()
+
+    @property
+    def info(self) -> BackupInfo:
+        """Of any of the sets: they have one number."""
+        return self.sets[0].info
 
     def as_json(self) -> dict[str, Any]:
         name = "plan" if self.planned else "sets"

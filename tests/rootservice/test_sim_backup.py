@@ -23,8 +23,9 @@ from mover.recovery.foreign_restore import ForeignRestoreRequest, foreign_tenant
 from mover.recovery.validate import ValidateRequest, validate
 from mover.repository.sets import load_cluster_infos, load_infos
 from mover.repository.tenants import of_tenant
-from mover.rootservice import archive, backup
+from mover.rootservice import archive, backup, job_views
 from mover.rootservice.session import open_session
+from mover.store.observer.capture import ObserverCapture
 from mover.store.sim.cluster import grow
 
 LAYOUT = Layout("synthetic", 1)
@@ -187,8 +188,6 @@ def test_a_damaged_block_fails_the_backup_and_leaves_nothing(made):
 
 def test_a_merge_while_majors_are_copied(made, monkeypatch):
     """What was listed is not there any more: the backup says so, and the next one is good."""
-    from mover.store.observer.capture import ObserverCapture
-
     read, grown = ObserverCapture.read, []
 
     async def merging(self, table, numbers):
@@ -208,8 +207,6 @@ def test_a_merge_while_majors_are_copied(made, monkeypatch):
 
 
 def test_minors_that_are_merged_while_they_are_copied_are_copied_again(made, monkeypatch):
-    from mover.store.observer.capture import ObserverCapture
-
     read, grown = ObserverCapture.read, []
 
     async def merging(self, table, numbers):
@@ -241,6 +238,37 @@ def test_cancelling(made):
     with pytest.raises(Cancelled):
         asyncio.run(whole())
     assert not list(made.dest.rglob("macro_block_*"))
+
+
+def test_the_catalog_knows_the_backup_and_can_cancel_it(made, monkeypatch):
+    back_up(made)
+    rows = made.run(lambda session: job_views.jobs(session)).rows
+    assert [(row["tenant_id"], row["status"]) for row in rows] == [
+        (1, "COMPLETED"),
+        (1001, "COMPLETED"),
+        (1002, "COMPLETED"),
+    ]
+    assert rows[0]["finish_macro_block_count"] == sum(row["finish_macro_block_count"] for row in rows[1:]) > 0
+    read = ObserverCapture.read
+
+    async def slowly(self, table, numbers):
+        await asyncio.sleep(0.3)
+        return await read(self, table, numbers)
+
+    monkeypatch.setattr(ObserverCapture, "read", slowly)
+    monkeypatch.setattr("mover.rootservice.cluster_task.LOOK_SECONDS", 0.02)
+
+    async def body(session: Any) -> None:
+        running = asyncio.ensure_future(backup.run(session, incremental=False, plan=False, stop=asyncio.Event()))
+        while not (await job_views.progress(session)).rows:
+            await asyncio.sleep(0.01)
+        await backup.cancel(session.catalog, 1)
+        with pytest.raises(Cancelled):
+            await running
+        assert (await job_views.progress(session)).rows == ()
+
+    made.run(body)
+    assert not list(made.dest.rglob("macro_block_2.*"))
 
 
 def test_a_pg_whose_log_begins_too_late(made):
