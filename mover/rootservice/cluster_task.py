@@ -1,4 +1,4 @@
-"""The rows of a cluster's backup in the catalog: one per tenant, and tenant 1's for the whole, which can be cancelled."""
+"""The rows of a cluster's backup in the catalog: one per tenant, and tenant 1's for the whole."""
 
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ def test_cancelling(made):
 
 def test_the_catalog_knows_the_backup_and_can_cancel_it(made, monkeypatch):
     back_up(made)
-    rows = made.run(lambda session: job_views.jobs(session)).rows
+    rows = made.run(job_views.jobs).rows
     assert [(row["tenant_id"], row["status"]) for row in rows] == [
         (1, "COMPLETED"),
         (1001, "COMPLETED"),
