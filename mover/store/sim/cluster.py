@@ -162,6 +162,11 @@ def grow(directory: Path, *, log_size: int | None = None, recycle: int = 0, majo
     }
     cluster.generation += 1
     clock = Clock(cluster.now + 1_000_000)
+    # Seconds have passed: what was confirmed is in the ilogs, and only then may a clog file go.
+    for pg in cluster.pgs:
+        for replica in pg.replicas:
+            replica.ilog_bound = replica.known_confirmed
+    _index(cluster, accums)
     for server, log in cluster.logs.items():
         first = log.recycle(recycle)
         for pg in cluster.pgs:
@@ -238,7 +243,7 @@ def _old_life(cluster: Cluster, clock: Clock) -> None:
     history = History(plan.seed, "old", clock, cluster.pgs, cluster.logs, max(plan.entry_size, 4096))
     history.play(volume, settled=True)
     # The index outlives the files it points into by days: it is how one knows where a PG's log begins.
-    _index(cluster, history, {})
+    _index(cluster, history.accums)
     for log in cluster.logs.values():
         log.finish_file(clock.now)
         log.writer.pool = list(range(1, log.writer.file_id + 1))
@@ -257,18 +262,20 @@ def _play(cluster: Cluster, clock: Clock, accums: dict[PgKey, dict[int, int]], l
     history = History(plan.seed, tag, clock, cluster.pgs, cluster.logs, plan.entry_size)
     volume = plan.log_size if log_size is None else log_size
     history.play(volume, settled=False)
-    _index(cluster, history, accums)
+    for log in cluster.logs.values():
+        if not log.writer.live:  # a server without PGs has a log file all the same
+            log.writer.open_next(recycle=True)
+    _index(cluster, {pg.key: {**accums.get(pg.key, {}), **history.accums[pg.key]} for pg in cluster.pgs})
 
 
-def _index(cluster: Cluster, history: History, accums: dict[PgKey, dict[int, int]]) -> None:
+def _index(cluster: Cluster, accums: dict[PgKey, dict[int, int]]) -> None:
     """Every server's ilog, up to where its replicas have marked."""
     for server, log in cluster.logs.items():
         bounds = {}
         for pg in cluster.pgs:
-            known = {**accums.get(pg.key, {}), **history.accums[pg.key]}
             for replica in pg.replicas:
                 if replica.server == server:
-                    bounds[pg.key] = (replica.ilog_bound, known)
+                    bounds[pg.key] = (replica.ilog_bound, accums[pg.key])
         log.index(bounds, cluster.plan.ilog_cursors)
 
 

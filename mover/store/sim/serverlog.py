@@ -62,12 +62,17 @@ class ServerLog:
             self.file_last[self.writer.file_id] = dict(self.writer.last)
 
     def recycle(self, count: int) -> dict[PgKey, int]:
-        """Give the ``count`` oldest finished files up; the first log id of each PG that is in them, after that."""
+        """Give up to ``count`` of the oldest finished files up; the first log id behind them of each PG in them.
+
+        A file with a log that no ilog names is kept.
+        """
         first: dict[PgKey, int] = {}
+        needed = {place[0] for places in self.placed.values() for place in places.values()}
         for _ in range(min(count, self.writer.file_id - self.first_file)):
+            if self.first_file in needed:
+                break
             for key, log_id in self.file_last.pop(self.first_file, {}).items():
                 first[key] = log_id + 1
-                self.placed[key] = {at: place for at, place in self.placed.get(key, {}).items() if at > log_id}
             self.writer.pool.append(self.first_file)
             self.first_file += 1
         return first
