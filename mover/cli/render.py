@@ -43,7 +43,7 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "windows": ("tenant_id", "from", "until", "from_scn", "until_scn", "sets"),
     "holes": ("tenant_id", "from", "until", "reason"),
-    "violations": ("path", "offset", "kind", "message"),
+    "violations": ("path", "offset", "kind", "message", "tenant_id", "pg", "from_log_id", "until_log_id"),
 }
 _EMPTY = {
     "sets": "no backup sets",
@@ -117,6 +117,10 @@ def show_validation(invocation: Invocation, report: Mapping[str, Any]) -> None:
     violations = report["violations"]
     if violations:
         show_view(invocation, "violations", {"violations": violations})
+    if violations and (report.get("windows") or report.get("holes")):
+        # Of a tree that OceanBase wrote: what is left in spite of the damage.
+        say("what can be restored all the same:")
+        show_view(invocation, "windows", {"windows": report["windows"], "holes": report["holes"]})
     checked = f"checked {report['checked_files']} files, {bytes_text(report['checked_bytes'])}"
     say(f"{checked}: {'everything is as it must be' if report['ok'] else f'{len(violations)} violations'}")
     for what in report.get("not_decrypted", ()):

@@ -13,6 +13,7 @@ import pytest
 from coordinator import session_on, small_and_fast  # noqa: F401
 from faulty_target import FaultyTarget
 from memory_store import MemoryStore
+from tree31 import LAYOUTS, TreeSpec, build, damage
 
 from mover.errors import Cancelled, IntegrityError, PreconditionError, UnreachableError
 from mover.media.layout import Layout
@@ -269,3 +270,49 @@ async def test_the_keys_of_an_encrypted_tree_come_along_and_old_rings_go(tmp_pat
         path.rename(path.with_name("3"))
     await copied(tmp_path / "dest", tmp_path / "copy")
     assert [name for name in read(tmp_path / "copy") if "/mover_keys/" in name] == [n for n in ring if n.endswith("/3")]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+async def test_every_layout_is_copied_with_what_can_be_restored_of_it(tmp_path: Path, layout: str) -> None:
+    tree = build(TreeSpec(layout=layout, seed=8, tenants=2, pgs=3, block_size=6 << 10))
+    tree.write(tmp_path / "dest")
+    report = await copied(tmp_path / "dest", tmp_path / "copy")
+    assert report.ok
+    # All but the entries of sets that failed: lists are made anew.
+    lists = {name for name in tree.files if name.endswith("_data_backup_info")}
+    found = read(tmp_path / "copy")
+    assert found.keys() == tree.files.keys()
+    growing = {name for name in tree.files if found[name] != tree.files[name]} - lists
+    assert growing == set()
+    assert await violations(tmp_path / "copy") == []
+    async with places(tmp_path / "dest", tmp_path / "copy") as (one, other):
+        of_one, of_other = [await all_windows(Repository(t, Layout("seekdb", 1), 1)) for t in (one, other)]
+    assert of_one.windows == of_other.windows
+    assert len(of_one.windows) == 2
+
+
+async def test_one_set_of_the_later_layout_brings_the_directories_it_points_into(tmp_path: Path) -> None:
+    tree = build(TreeSpec(layout="3.1.5", seed=8, tenants=1, pgs=2, block_size=6 << 10, sets=("full", "inc", "full")))
+    tree.write(tmp_path / "dest")
+    await copied(tmp_path / "dest", tmp_path / "copy", selection=Selection(frozenset({2}), archive=True))
+    found = read(tmp_path / "copy")
+    assert any("/backup_set_1_full" in name for name in found)
+    assert not any("/backup_set_3_full" in name for name in found)
+    assert await violations(tmp_path / "copy") == []
+    async with places(tmp_path / "dest", tmp_path / "copy") as (_, other):
+        (window,) = (await all_windows(Repository(other, Layout("seekdb", 1), 1))).windows
+    assert window.sets == (1, 2)
+
+
+@pytest.mark.parametrize("kind", ["macro_block.missing", "archive_data.missing", "macro_block_index.truncated.payload"])
+async def test_what_is_not_there_is_found_before_anything_is_published(tmp_path: Path, kind: str) -> None:
+    tree = build(TreeSpec(layout="3.1.0", seed=8, tenants=1, pgs=2, block_size=6 << 10))
+    damage(tree, kind, seed=3).tree.write(tmp_path / "dest")
+    with pytest.raises(IntegrityError, match="nothing was published"):
+        await copied(tmp_path / "dest", tmp_path / "copy")
+    assert not [name for name in read(tmp_path / "copy") if name.endswith("backup_info")]
+    report = await copied(tmp_path / "dest", tmp_path / "copy", skip_damaged=True)
+    assert not report.ok
+    if kind.startswith("macro"):
+        assert report.skipped_sets
+        assert not [text for text in await violations(tmp_path / "copy") if "backup_set_" in text]

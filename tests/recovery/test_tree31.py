@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tree31 import LAYOUTS, Tree, TreeSpec, build, damage, kinds
 
 from mover.media.layout import Layout
@@ -109,3 +112,29 @@ async def test_damage_is_named(tmp_path: Path, layout: str, kind: str) -> None:
 async def test_every_damage_is_named(tmp_path: Path, layout: str, kind: str) -> None:
     for seed in range(3):
         await named_damage(tmp_path / str(seed), layout, kind, seed)
+
+
+@settings(max_examples=8 if settings.default.max_examples <= 200 else settings.default.max_examples)
+@given(st.sampled_from(LAYOUTS), st.data())
+def test_whatever_the_bytes_are_it_ends(layout: str, data: st.DataObject) -> None:
+    """A few files cut, patched, emptied or made of noise: a report, never a crash, in a bounded time."""
+    files = dict(small_tree(layout).files)
+    for path in data.draw(st.lists(st.sampled_from(sorted(files)), min_size=1, max_size=4, unique=True)):
+        content = bytearray(files[path])
+        start = data.draw(st.integers(0, len(content)))
+        patch = data.draw(st.binary(max_size=64))
+        files[path] = data.draw(
+            st.sampled_from(
+                [
+                    bytes(content[:start]),
+                    bytes(content[:start] + patch + content[start + len(patch) :]),
+                    bytes(content[:start] + patch + content[start:]),
+                    patch,
+                    content[:start] + content[start:][::-1],
+                ]
+            )
+        )
+    with TemporaryDirectory() as directory:
+        Tree(small_tree(layout).spec, files, {}).write(Path(directory))
+        report = asyncio.run(check(Path(directory)))
+        assert report.checked_files <= len(files)
