@@ -19,6 +19,7 @@ from mover.recovery.windows import all_windows
 from mover.repository.tree import Repository
 from mover.target.files import FileTarget
 
+TENANT = 1001
 SECONDS = 20  # for one small tree, on a machine that does other things too
 
 
@@ -138,3 +139,49 @@ def test_whatever_the_bytes_are_it_ends(layout: str, data: st.DataObject) -> Non
         Tree(small_tree(layout).spec, files, {}).write(Path(directory))
         report = asyncio.run(check(Path(directory)))
         assert report.checked_files <= len(files)
+
+
+async def test_what_failed_attempts_left_is_no_damage(tmp_path: Path) -> None:
+    """A task that was tried again: its macro file and its index end too early, and nobody needs them."""
+    tree = small_tree("3.1.0").copy()
+    (index,) = tree.paths("/backup_set_1/", "major_data/macro_block_index_1", f"/{(TENANT << 40) | 3}/")
+    tree.files[f"{index}.1"] = tree.files[index]
+    tree.files[index] = b""  # the first attempt died before its first frame
+    directory = index.rpartition("/")[0]
+    (macro,) = tree.paths(directory, "macro_block_1.0")
+    tree.files[f"{directory}/macro_block_1.7"] = tree.files[macro][:5000]
+    tree.write(tmp_path)
+    report = await check(tmp_path)
+    assert report.violations == []
+    noted = {note.path for note in report.notes}
+    assert {index, f"{directory}/macro_block_1.7"} <= noted
+    assert [window["sets"] for window in report.as_json()["windows"]] == [[1, 2, 4]]
+
+
+async def test_a_piece_that_is_gone_ends_the_window_before_it(tmp_path: Path) -> None:
+    tree = small_tree("3.1.5").copy()
+    sets = [s["snapshot"] for s in tree.truth["sets"] if s["status"] == "success"]
+    last = [r for r in tree.truth["rounds"] if r["round"] == 2]
+    gone = last[1]["directory"]
+    for path in tree.paths(gone + "/"):
+        del tree.files[path]
+    tree.write(tmp_path)
+    report = (await check(tmp_path)).as_json()
+    (window,) = report["windows"]
+    assert (window["from_scn"], window["sets"]) == (sets[0] * 1000, [1, 2, 4])
+    # As far as the piece before reaches, by its own info.
+    assert sets[-1] * 1000 < window["until_scn"] <= last[0]["checkpoint_ts"] * 1000
+    assert any("round 2: piece 4 is missing" in hole["reason"] for hole in report["holes"])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+async def test_without_its_newest_block_a_pg_holds_the_window_back(tmp_path: Path, layout: str) -> None:
+    damaged = damage(small_tree(layout), "archive_data.torn_tail", seed=2)
+    damaged.tree.write(tmp_path)
+    whole, report = expected_windows(small_tree(layout)), (await check(tmp_path)).as_json()
+    (window,) = report["windows"]
+    assert window["from_scn"] == whole[0]["from_scn"]
+    assert window["until_scn"] <= whole[0]["until_scn"]
+    assert report["violations"] == []
+    torn = [hole for hole in report["holes"] if "torn tail of" in hole["reason"]]
+    assert bool(torn) == (window["until_scn"] < whole[0]["until_scn"])
