@@ -24,9 +24,12 @@ from mover.errors import (
 )
 from mover.events import Notice, Phase, Progress
 from mover.media.archive_index import parse_archive_key
+from mover.media.backup_info import last_success
 from mover.media.meta import MetaType, MetaWriter
 from mover.media.pg_meta import encode_pg_meta
 from mover.repository.pg_sets import META_TASK_ID, load_known, load_pg_facts
+from mover.repository.sets import load_infos
+from mover.repository.tenants import of_tenant
 from mover.rootservice.cluster_set import TenantSet, announce, decide, fail, finish, write_lists
 from mover.rootservice.cluster_task import ClusterTask
 from mover.rootservice.lease import Lease
@@ -72,7 +75,8 @@ class ClusterBackup:
         Raises:
             PreconditionError: -9040 when a PG's log in the round begins too late for its sstables.
         """
-        places = [p for p in await self._cluster.places() if not wanted or p.tenant_id in wanted]
+        prefer = await self._replicas_before() if incremental else {}
+        places = [p for p in await self._cluster.places(prefer) if not wanted or p.tenant_id in wanted]
         if not places:
             raise PreconditionError("there is no PG to back up", hint="the sys tenant is not backed up")
         captures = [await self._cluster.capture(place) for place in places]
@@ -172,6 +176,17 @@ class ClusterBackup:
             await pg.capture.aclose()
 
     # -- one PG -----------------------------------------------------------------------------------------------------
+
+    async def _replicas_before(self) -> dict[tuple[int, int], str]:
+        """The servers that the sets which incrementals would build on were taken from."""
+        found: dict[tuple[int, int], str] = {}
+        for tenant in await self._cluster.tenants():
+            repository = of_tenant(self._session.repository, tenant.tenant_id)
+            base = last_success(await load_infos(repository))
+            if base is not None:
+                facts = await load_pg_facts(repository, base)
+                found |= {pg: str(row.get("server", "")) for pg, row in facts.items()}
+        return found
 
     async def _require_log(self, pg: _PG) -> None:
         """The round must have every log that is not in the PG's sstables."""

@@ -7,7 +7,7 @@ log per server. So a cluster is read per server and handed out per PG: :class:`C
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -217,8 +217,11 @@ class Cluster(Protocol):
         """The servers whose files can be read here."""
         ...
 
-    async def places(self) -> Sequence[PGPlace]:
+    async def places(self, prefer: Mapping[tuple[int, int], str] | None = None) -> Sequence[PGPlace]:
         """Every PG of every tenant but tenant 1, with the replica that is read.
+
+        Args:
+            prefer: by (table id, partition id) the server to read, as ``str(ClusterServer)``, where it can be.
 
         Raises SourceError naming PGs without a replica on a server whose files can be read.
         """

@@ -90,7 +90,7 @@ class ObserverCluster:
             )
         return found
 
-    async def places(self) -> Sequence[PGPlace]:
+    async def places(self, prefer: Mapping[tuple[int, int], str] | None = None) -> Sequence[PGPlace]:
         """See :class:`mover.store.cluster.Cluster`."""
         directories = await self.directories()
         servers = {(server.ip, server.port): server for server in directories}
@@ -108,7 +108,9 @@ class ObserverCluster:
             # A follower: the leader has the load. Which one goes by the PG, so that servers share the work, and stays
             # the same while it can: blocks differ between replicas, and an incremental reuses those of one.
             spare = [found for found in usable if not found.leader] or usable
-            chosen = max(spare, key=lambda found: xxh3_128(f"{found.server} {pg}".encode()))
+            known = (prefer or {}).get((pg.table_id, pg.partition_id))
+            kept = [found for found in usable if str(servers[found.server]) == known]
+            chosen = kept[0] if kept else max(spare, key=lambda found: xxh3_128(f"{found.server} {pg}".encode()))
             inside = partitions[chosen.server].get((pg.table_id, pg.partition_id), [])
             places.append(
                 PGPlace(
