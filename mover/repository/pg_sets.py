@@ -35,11 +35,13 @@ async def load_pg_facts(repository: Repository, info: BackupInfo) -> dict[tuple[
 
 async def load_known(
     repository: Repository, info: BackupInfo, pg: PGKey, facts: dict[str, Any]
-) -> dict[TableId, dict[BlockKey, MacroIndex]]:
-    """Where each block of the PG's majors is, for a set that builds on this one. Raises IntegrityError.
+) -> tuple[dict[TableId, dict[BlockKey, MacroIndex]], int]:
+    """Where each block of the PG's majors is, for a set that builds on this one, and how many are not there any more.
 
     Args:
         facts: what the set says of the PG: it has the checksums that the index does not have.
+
+    Raises IntegrityError when index or facts are damaged.
     """
     path = repository.layout.macro_block_index(
         repository.tenant_id, info.full_backup_set_id, pg, info.inc_backup_set_id
@@ -50,11 +52,19 @@ async def load_known(
         raise IntegrityError(f"{path}: missing at the destination", path=path) from None
     sums = {tuple(row["table"]): row["blocks"] for row in facts["majors"]}
     known: dict[TableId, dict[BlockKey, MacroIndex]] = {}
+    lost = 0
+    sizes = {info.path: info.size async for info in repository.files(path.rpartition("/")[0])}
     try:
         for head, entry in iter_macro_index(iter_frames(data, data_type=DataType.MACRO_DATA_INDEX)):
             key = head.table_key
             table = (key.table_id, key.pkey.table_id, key.pkey.partition_id)
             if entry is None or table not in sums:
+                continue
+            file = repository.layout.macro_block(
+                repository.tenant_id, info.full_backup_set_id, pg, entry.backup_set_id, entry.sub_task_id
+            )
+            if sizes.get(file, 0) < entry.offset + entry.data_length:
+                lost += 1
                 continue
             checksum, size = sums[table][entry.sstable_macro_index]
             block = BlockKey(entry.data_version, entry.data_seq, checksum, size)
@@ -63,4 +73,4 @@ async def load_known(
         raise name_file(exc, path) from None
     except (IndexError, TypeError, ValueError):
         raise IntegrityError(f"{path}: its entries are not those of the set's meta file", path=path) from None
-    return known
+    return known, lost

@@ -212,7 +212,12 @@ class ClusterBackup:
             place = pg.content.place.pg
             mine = facts.get((place.table_id, place.partition_id))
             if mine is not None and tenant.previous is not None:
-                pg.known = await load_known(tenant.repository, tenant.previous, place, mine)
+                pg.known, lost = await load_known(tenant.repository, tenant.previous, place, mine)
+                if lost:
+                    text = (
+                        f"PG {place}: {lost} blocks of older sets are gone from the destination, they are copied again"
+                    )
+                    self._session.emit(Notice("backup", text, "the older sets are damaged: see `mover validate`"))
 
         await side_by_side([one(pg) for pg in self._pgs if pg.tenant is tenant])
 

@@ -150,6 +150,19 @@ async def lists_of(session: Any) -> dict[int, Any]:
     return found | {1: await load_cluster_infos(session.repository)}
 
 
+def test_blocks_that_the_older_set_lost_are_copied_again(made):
+    first = back_up(made)
+    pg = made.ledger()["pgs"][0]
+    (made.dest / LAYOUT.macro_block(pg["tenant_id"], 1, key_of(pg), 1, 0)).unlink()
+    second = back_up(made, incremental=True)
+    assert check(made, 1, 2)["blocks"] == sum(found.counters.blocks for found in first.sets)
+    copied = sum(found.counters.blocks - found.counters.reused for found in second.sets)
+    minors = sum(
+        len(s["blocks"]) for p in made.ledger()["pgs"] for s in p["replicas"][0]["sstables"] if s["table_type"] != 1
+    )
+    assert copied > minors
+
+
 def test_compression_and_one_tenant(made):
     made.settings = dataclasses.replace(made.settings, compression="zstd:1")
     assert [found.tenant.name for found in back_up(made, tenants=["1002"]).sets] == [
