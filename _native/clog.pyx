@@ -15,6 +15,7 @@ from libc.string cimport memcmp, memcpy
 from crc32c cimport mover_crc32c, mover_crc_setup
 from liblz4 cimport LZ4_decompress_safe
 from libzstd cimport ZSTD_DCtx, ZSTD_decompressDCtx, ZSTD_isError, mover_zstd_decompressor, mover_zstd_setup
+from log_entry cimport LOG_ENTRY_HEADER, LOG_ENTRY_MAGIC, LOG_ENTRY_VERSION, log_header_checksum, log_key_hash
 from wire cimport content_end, load_be16, load_be32, load_be64, store_le16, store_le32, store_le64
 
 import array
@@ -34,10 +35,6 @@ cdef enum:
     BLOCK_DATA = 1
     BLOCK_INFO = 2
     BLOCK_TRAILER = 3
-    ENTRY_HEADER = 105
-    ENTRY_IMAGE = 120
-    ENTRY_MAGIC = 0x4552
-    ENTRY_VERSION = 1
     PADDING = 12
     PADDING_MAGIC = 0x5044
     PACKED = 10
@@ -77,7 +74,6 @@ cdef enum:
     PACKED_SIZE = 13
     PACKED_DATA = 14
 
-cdef uint64_t MURMUR = <uint64_t>0xC6A4A7935BD1E995
 cdef uint64_t ALL_ONES = <uint64_t>0xFFFFFFFFFFFFFFFF
 
 
@@ -111,20 +107,6 @@ cdef inline int found(Walk *walk, int fault, size_t at, uint64_t a, uint64_t b) 
     return STOP_BAD
 
 
-cdef inline uint64_t murmur(uint64_t value, bint whole, uint64_t seed) noexcept nogil:
-    """MurmurHash64A of 8 bytes, or of 4 when not ``whole``."""
-    cdef uint64_t h = seed ^ ((8 if whole else 4) * MURMUR)
-    if whole:
-        value *= MURMUR
-        value ^= value >> 47
-        value *= MURMUR
-    h ^= value
-    h *= MURMUR
-    h ^= h >> 47
-    h *= MURMUR
-    return h ^ (h >> 47)
-
-
 cdef int grow_slots(Keys *keys) noexcept nogil:
     """Twice the slots, filled anew. 0, or NO_MEMORY."""
     cdef size_t count = 2 * keys.slot_count if keys.slot_count else 64
@@ -136,7 +118,7 @@ cdef int grow_slots(Keys *keys) noexcept nogil:
         return NO_MEMORY
     for i in range(keys.count):
         key = keys.cells + i * KEY
-        h = key_hash(key)
+        h = log_key_hash(key)
         at = h & (count - 1)
         while slots[at]:
             at = (at + 1) & (count - 1)
@@ -145,12 +127,6 @@ cdef int grow_slots(Keys *keys) noexcept nogil:
     keys.slots = slots
     keys.slot_count = count
     return 0
-
-
-cdef inline uint64_t key_hash(const uint8_t *key) noexcept nogil:
-    cdef uint64_t h = murmur(load_be64(key), True, 0)
-    h = murmur(load_be32(key + 8), False, h)
-    return murmur(load_be32(key + 12), False, h)
 
 
 cdef int64_t key_number(Keys *keys, const uint8_t *key, uint64_t h) noexcept nogil:
@@ -194,54 +170,31 @@ cdef int add_row(Walk *walk, const uint64_t *row) noexcept nogil:
 
 cdef int walk_entry(Walk *walk, const uint8_t *head, size_t left, size_t at, uint64_t *row, size_t *size) noexcept nogil:
     """Verify the entry at ``head``; fills the row from ``image_size`` on. 0, STOP_BAD or NO_MEMORY."""
-    cdef uint8_t image[ENTRY_IMAGE]
-    cdef uint8_t *p = image
-    cdef uint64_t h, length, server, check
+    cdef uint64_t h, length, check
     cdef uint32_t actual
     cdef int64_t pg
-    if left < ENTRY_HEADER:
-        return found(walk, ITEM_FIT, at, ENTRY_HEADER, left)
-    if load_be16(head) != ENTRY_MAGIC or load_be16(head + 2) != ENTRY_VERSION:
+    if left < LOG_ENTRY_HEADER:
+        return found(walk, ITEM_FIT, at, LOG_ENTRY_HEADER, left)
+    if load_be16(head) != LOG_ENTRY_MAGIC or load_be16(head + 2) != LOG_ENTRY_VERSION:
         return found(walk, ENTRY_BAD_MAGIC, at, load_be16(head), load_be16(head + 2))
     if head[56] != 4:
         return found(walk, ENTRY_ADDRESS, at, head[56], 0)
     length = load_be64(head + 32)
-    left -= ENTRY_HEADER
+    left -= LOG_ENTRY_HEADER
     if length > left:
         return found(walk, ENTRY_FIT, at, length, left)
-    h = key_hash(head + 8)
-    server = load_be64(head + 57)
-    p = store_le16(p, ENTRY_MAGIC)
-    p = store_le16(p, ENTRY_VERSION)
-    p = store_le32(p, load_be32(head + 4))
-    p = store_le64(p, load_be64(head + 8))
-    p = store_le32(p, load_be32(head + 16))
-    p = store_le32(p, load_be32(head + 20))
-    p = store_le64(p, h)
-    p = store_le64(p, load_be64(head + 24))
-    p = store_le64(p, length)
-    p = store_le64(p, load_be64(head + 40))
-    p = store_le64(p, load_be64(head + 48))
-    p = store_le32(p, 4)
-    p = store_le32(p, <uint32_t>(server >> 32))
-    p = store_le64(p, 0)
-    p = store_le32(p, 0)
-    p = store_le32(p, <uint32_t>server)
-    p = store_le64(p, load_be64(head + 65))
-    p = store_le64(p, load_be64(head + 73))
-    p = store_le64(p, load_be64(head + 81))
-    p = store_le64(p, load_be64(head + 89))
+    h = log_key_hash(head + 8)
     check = load_be64(head + 97)
-    actual = mover_crc32c(0, image, ENTRY_IMAGE)
+    actual = log_header_checksum(head, h, load_be64(head + 73))
     if actual != check:
         return found(walk, ENTRY_CHECK, at, check, actual)
-    actual = mover_crc32c(0, head + ENTRY_HEADER, length)
+    actual = mover_crc32c(0, head + LOG_ENTRY_HEADER, length)
     if actual != load_be64(head + 81):
         return found(walk, ENTRY_DATA, at, load_be64(head + 81), actual)
     pg = key_number(&walk.keys, head + 8, h)
     if pg < 0:
         return NO_MEMORY
-    size[0] = ENTRY_HEADER + length
+    size[0] = LOG_ENTRY_HEADER + length
     row[3] = size[0]
     row[4] = pg
     row[5] = load_be64(head + 24)
@@ -266,7 +219,7 @@ cdef int walk_packed(Walk *walk, uint16_t magic, size_t at, size_t end, uint64_t
     stored = <int32_t>load_be32(walk.data + at + 6)
     if stored < 0 or <size_t>stored > end - at - PACKED:
         return found(walk, ITEM_FIT, at, <uint64_t><int64_t>stored, end - at - PACKED)
-    if raw < ENTRY_HEADER or raw > MAX_ENTRY:
+    if raw < LOG_ENTRY_HEADER or raw > MAX_ENTRY:
         return found(walk, PACKED_SIZE, at, <uint64_t><int64_t>raw, <uint64_t>stored)
     if walk.unpacked_used + <size_t>raw > walk.unpacked_room:
         room = 2 * walk.unpacked_room + <size_t>raw
@@ -319,7 +272,7 @@ cdef int walk_items(Walk *walk, size_t at, size_t end) noexcept nogil:
             at += <size_t>skip
             continue
         row[2] = ALL_ONES
-        if magic == ENTRY_MAGIC:
+        if magic == LOG_ENTRY_MAGIC:
             result = walk_entry(walk, walk.data + at, end - at, at, row, &size)
         elif magic == PACKED_ZSTD or magic == PACKED_LZ4 or magic == PACKED_ZSTD_138:
             result = walk_packed(walk, magic, at, end, row, &size)
