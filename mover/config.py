@@ -161,6 +161,13 @@ class Settings:
         "Processes that compress and send a backup's blocks; auto: one for every eight workers.",
         show=values.format_automatic,
     )
+    file_timeout: float = _row(
+        values.duration(1, 86400),
+        300.0,
+        "TIME",
+        "How long one call into the file system of a file:// destination may take before it counts as hung.",
+        show=values.format_duration,
+    )
     rate_limit: int | None = _row(
         values.rate(values.size(64 << 10)),
         None,

@@ -31,7 +31,7 @@ class Limits:
         part_size: bytes that a part should hold.
         concurrency: parts under way; None for as many as pay.
         workers: threads of the kernel.
-        retry_for: see :func:`mover.target.url.open_target`.
+        retry_for, file_timeout: see :func:`mover.target.url.open_target`.
     """
 
     memory: int
@@ -39,6 +39,7 @@ class Limits:
     concurrency: int | None
     workers: int
     retry_for: float | None = None
+    file_timeout: float | None = None
 
     def plan(self, min_part: int) -> MemoryPlan:
         """See :func:`mover.datapath.buffers.plan_memory`."""
@@ -191,6 +192,7 @@ class ManyProcesses:
                 compression=compression,
                 concurrency=self._limits.concurrency,
                 retry_for=self._limits.retry_for,
+                file_timeout=self._limits.file_timeout,
                 memory=self._plan,
                 first_sub=number,
                 stride=self._count,

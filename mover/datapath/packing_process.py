@@ -68,7 +68,12 @@ async def run(channel: Channel, memory: memoryview) -> None:
     try:
         pace = SharedPace(job.pace)
         inner = await open_target(
-            job.dest, create=False, concurrency=job.concurrency, objects=job.objects, retry_for=job.retry_for
+            job.dest,
+            create=False,
+            concurrency=job.concurrency,
+            objects=job.objects,
+            retry_for=job.retry_for,
+            file_timeout=job.file_timeout,
         )
         target = PacedTarget(inner, pace, first=False)
         try:

@@ -67,6 +67,7 @@ class PackingJob:
     first_sub: int
     stride: int
     retry_for: float | None = None  # see mover.target.url.open_target
+    file_timeout: float | None = None  # likewise
     proof: str | None = None  # a file that whoever gives the job has written at the destination
 
 

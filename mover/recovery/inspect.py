@@ -23,6 +23,7 @@ from mover.repository.keys import load_keys
 from mover.repository.pieces import PIECE, pieces
 from mover.repository.tree import Repository
 from mover.target.base import ObjectInfo, Target
+from mover.target.paths import is_deleted
 from mover.target.url import open_target
 
 SMALL = 16 << 20
@@ -106,15 +107,16 @@ def _info(path: Path) -> ObjectInfo:
 async def _open(settings: Settings, path: str) -> tuple[Target | None, str]:
     """The destination that ``path`` is at or below, and the path below it; None for a local path."""
     if "://" in path:
-        return await open_target(path, create=False), ""
+        return await open_target(path, create=False, file_timeout=settings.file_timeout), ""
     if settings.dest is not None and not os.path.exists(path):
-        return await open_target(settings.dest, create=False), path.strip("/")
+        target = await open_target(settings.dest, create=False, file_timeout=settings.file_timeout)
+        return target, path.strip("/")
     return None, ""
 
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted(found for found in path.rglob("*") if found.is_file())
+        return sorted(found for found in path.rglob("*") if found.is_file() and not is_deleted(found.name))
     if path.is_file():
         return [path]
     raise TargetNotFound(f"{path}: no such file or directory", hint="name a file of a backup tree, or a directory")

@@ -214,6 +214,7 @@ def _packing(session: Session) -> Packing:
         concurrency=settings.concurrency,
         workers=settings.workers,
         retry_for=settings.retry_for,
+        file_timeout=settings.file_timeout,
     )
     count = settings.processes or processes_for(settings.workers)
     if count > 1 and settings.dest is not None:

@@ -28,6 +28,7 @@ async def open_pair(settings: Settings, source: str, *, plan: bool) -> AsyncIter
     _refuse_nested(source, settings.dest)
     async with AsyncExitStack() as stack:
         limits: dict[str, Any] = {"concurrency": settings.concurrency, "retry_for": settings.retry_for}
+        limits["file_timeout"] = settings.file_timeout
         one = await open_target(source, create=False, **limits)
         stack.push_async_callback(one.aclose)
         other = await open_target(settings.dest, create=not plan, **limits)

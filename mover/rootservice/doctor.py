@@ -62,7 +62,11 @@ async def examine(settings: Settings, *, seconds: float = 2.0, on_check: Callabl
         if settings.dest is not None:
             try:
                 target = await open_target(
-                    settings.dest, create=False, concurrency=settings.concurrency, objects=settings.objects
+                    settings.dest,
+                    create=False,
+                    concurrency=settings.concurrency,
+                    objects=settings.objects,
+                    file_timeout=settings.file_timeout,
                 )
             except MoverError as error:
                 await note(_unreachable(settings.dest, error))

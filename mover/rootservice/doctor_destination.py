@@ -15,7 +15,7 @@ from mover.datapath.buffers import BufferPool
 from mover.errors import MoverError, TargetError, TargetExists, TargetNotFound
 from mover.rootservice.doctor_checks import LITTLE_ROOM, SKEW_FAILS, SKEW_WARNS, Check, State, failed, size_text
 from mover.target.base import BytesPart, Target
-from mover.target.mount_options import mount_of, parse_mountinfo, risks
+from mover.target.mount_options import mount_of, on_the_root, parse_mountinfo, risks
 
 _PART = 8 << 20
 _PARTS = 6  # under way while throughput is measured
@@ -59,7 +59,9 @@ def _directory(path: str) -> list[Check]:
     if mount is not None:
         detail = f"{mount.kind} on {mount.point}" + (f" from {mount.source}" if mount.remote else "")
         wrong = risks(mount)
-        advice = "; ".join(f"{option}: {why}" for option, why in wrong) or None
+        said = [f"{option}: {why}" for option, why in wrong]
+        # A hint only: who tries mover out has no other place.
+        advice = "; ".join([*said, *filter(None, [on_the_root(mount)])]) or None
         found.append(Check("destination", "mount", State.WARN if wrong else State.OK, detail, advice))
     return found
 

@@ -151,6 +151,7 @@ async def open_session(
             concurrency=settings.concurrency,
             objects=settings.objects,
             retry_for=settings.retry_for,
+            file_timeout=settings.file_timeout,
         )
         stack.push_async_callback(target.aclose)
         if pace is not None:

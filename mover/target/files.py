@@ -28,6 +28,7 @@ from mover.target.threads import Threads
 from mover.target.tree import Tree
 
 T = TypeVar("T")
+CALL_SECONDS = 300.0  # a call is some MiB or one fsync, and a server that fails over takes a minute or two
 _KEPT_OPEN = 64  # files that are read in ranges, and as many that are appended to
 
 
@@ -46,7 +47,9 @@ class FileTarget:
 
     capabilities = Capabilities(append=True, conditional_put=True, device_type="FILE")
 
-    def __init__(self, path: str, url: str, *, create: bool = True, threads: int = 8, timeout: float = 300.0) -> None:
+    def __init__(
+        self, path: str, url: str, *, create: bool = True, threads: int = 8, timeout: float = CALL_SECONDS
+    ) -> None:
         self.path = path
         self.url = url
         self._create = create

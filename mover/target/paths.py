@@ -13,6 +13,7 @@ import time
 from mover.errors import TargetError
 
 _TEMPORARY = re.compile(r"\.tmp\.[0-9]+(\.[0-9a-z]+)?$")
+_DELETED = re.compile(r"\.nfs[0-9a-f]{24}|\.fuse_hidden[0-9a-f]{16}")
 _MAX_NAME = 255 - len(".tmp.1700000000000000.0123456789ab")
 
 
@@ -40,6 +41,14 @@ def check_prefix(prefix: str) -> str:
 def is_temporary(name: str) -> bool:
     """Whether a path or file name belongs to a write that was not finished."""
     return _TEMPORARY.search(name) is not None
+
+
+def is_deleted(name: str) -> bool:
+    """Whether a file name is what NFS or FUSE calls a file that was deleted while somebody has it open.
+
+    It goes when that one closes it. To delete it is not only useless: the client gives it another such name.
+    """
+    return _DELETED.fullmatch(name) is not None
 
 
 def temporary_name(name: str) -> str:

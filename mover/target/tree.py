@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import re
 import stat
 import threading
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from typing import TypeVar
 from mover.target.base import Buffer, ObjectInfo
 from mover.target.handles import HandleClosed
 from mover.target.mount import Root
-from mover.target.paths import is_temporary, temporary_name
+from mover.target.paths import is_deleted, is_temporary, temporary_name
 
 T = TypeVar("T")
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -26,8 +25,6 @@ _FILE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # non-blocking: opening a 
 _RENAME_NOREPLACE = 1
 _FALLOC_KEEP_SIZE = 1
 _LINK_UNSUPPORTED = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
-
-_DELETED = re.compile(r"\.nfs[0-9a-f]{24}|\.fuse_hidden[0-9a-f]{16}")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _renameat2 = getattr(_libc, "renameat2", None)
@@ -287,7 +284,7 @@ def _is_listed(name: str, unfinished: bool) -> bool:
 
     Neither are files that were deleted while they were open and got another name from NFS or FUSE.
     """
-    return is_temporary(name) == unfinished and not _DELETED.fullmatch(name)
+    return is_temporary(name) == unfinished and not is_deleted(name)
 
 
 def _rename_noreplace(root: int, old: str, new: str) -> bool:

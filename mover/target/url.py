@@ -132,6 +132,7 @@ async def open_target(
     concurrency: int | None = None,
     objects: Mapping[str, str] | None = None,
     retry_for: float | None = None,
+    file_timeout: float | None = None,
 ) -> Target:
     """Open a destination, and prove that it answers.
 
@@ -141,15 +142,17 @@ async def open_target(
         concurrency: for object stores, instead of what the URL or the default says.
         objects: see :func:`parse_url`.
         retry_for: seconds that a request to an object store is repeated for; None is two minutes.
+        file_timeout: seconds after which one call into a file system counts as hung; None is five minutes.
 
     Raises ConfigError for a URL that can not be used or a bucket that does not exist, UnreachableError when nobody
     answers or the sign-in is refused. Close the result with ``aclose``.
     """
     destination = parse_url(url, objects)
     if isinstance(destination, FileDestination):
-        from mover.target.files import FileTarget
+        from mover.target.files import CALL_SECONDS, FileTarget
 
-        files = FileTarget(destination.path, destination.url, create=create)
+        timeout = CALL_SECONDS if file_timeout is None else file_timeout
+        files = FileTarget(destination.path, destination.url, create=create, timeout=timeout)
         try:
             await files.open()
         except BaseException:

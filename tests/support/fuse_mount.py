@@ -26,12 +26,13 @@ import pytest
 class FuseMount:
     """A mounted one. ``path`` is where programs see it, ``backing`` where its files are."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, below: str) -> None:
         self.path = directory / "mount"
         self.backing = directory / "backing"
         self.state = directory / "state"
         for made in (self.path, self.backing, self.state):
             made.mkdir()
+        (self.path / below).mkdir(exist_ok=True)
         self._numbers = itertools.count(1)
         self.faults()
         command = [sys.executable, __file__, self.path, self.backing, self.state]
@@ -87,12 +88,16 @@ class FuseMount:
 
 
 @contextmanager
-def fuse_mount(directory: Path):
-    """A mounted file system below ``directory``; skips the test where that is not possible."""
+def fuse_mount(directory: Path, *, below: str = "."):
+    """A mounted file system below ``directory``; skips the test where that is not possible.
+
+    Args:
+        below: a directory that is there, on the local disk, when it is not mounted.
+    """
     pytest.importorskip("mfusepy", reason="libfuse is not installed", exc_type=(ImportError, OSError))
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("no /dev/fuse")
-    mount = FuseMount(directory)
+    mount = FuseMount(directory, below)
     try:
         yield mount
     finally:
@@ -110,6 +115,7 @@ def serve(mount: str, backing: str, state: str) -> None:
             return self.rename_fuse_2(old, new)
 
     libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG: it does not outlive the tests
 
     class Files(mfusepy.Operations):
         use_ns = True

@@ -10,15 +10,21 @@ nothing is renamed with flags or set aside, a write is acknowledged once the ser
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import functools
 import itertools
 import json
 import os
 import re
+import signal
 import stat
 import sys
+import threading
 
 ROOT = "/top"  # below the export: nfs_rs can not look at the root of one
+_STEPS = 4  # directories from one client to the next
+_PLAIN = re.compile(r"[\w.-]+\Z", re.ASCII).match
 _HIDDEN = re.compile(r"/\.fuse_hidden([0-9a-f]{16})$")
 _KINDS = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK, "fifo": stat.S_IFIFO}
 # What has no class of its own at the client, by what it says.
@@ -46,15 +52,41 @@ def serve(mount: str, port: str, export: str, options: str) -> None:
     import mfusepy
     import nfs_rs
 
-    url = f"nfs://127.0.0.1:{port}{export}?version=4.1&uid={os.geteuid()}&gid={os.getegid()}"
-    client = nfs_rs.Client.connect(url, operation_timeout=30)
-    client.mkdir(ROOT, 0o755, exist_ok=True)
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG: it does not outlive the tests
+    clients: dict[str, nfs_rs.Client] = {}  # by the directory that they begin at
+    lock = threading.Lock()
     handles = {}
     numbers = itertools.count(1)
 
-    def at_server(path: str) -> str:
-        """libfuse's name of a file that was deleted while it was open is NFS's there."""
-        return ROOT + _HIDDEN.sub(r"/.nfs00000000\1", path)
+    def begin_at(directory: str) -> nfs_rs.Client:
+        with lock:
+            if directory not in clients:
+                where = f"{export}/{directory}".rstrip("/")
+                url = f"nfs://127.0.0.1:{port}{where}?version=4.1&uid={os.geteuid()}&gid={os.getegid()}"
+                clients[directory] = nfs_rs.Client.connect(url, operation_timeout=30)
+            return clients[directory]
+
+    def at(*paths: str) -> tuple:
+        """A client, and the paths as it has them: it looks up each directory, and one request holds 16 steps."""
+        # libfuse's name of a file that was deleted while it was open is NFS's there.
+        split = [(ROOT + _HIDDEN.sub(r"/.nfs00000000\1", path)).strip("/").split("/") for path in paths]
+        levels = zip(*(parts[:-1] for parts in split), strict=False)
+        # Of plain names: what an URL makes of others is nobody's business here.
+        common = [
+            names[0] for names in itertools.takewhile(lambda names: _PLAIN(names[0]) and len({*names}) == 1, levels)
+        ]
+        cut = len(common) // _STEPS * _STEPS
+        return begin_at("/".join(common[:cut])), *("/" + "/".join(parts[cut:]) for parts in split)
+
+    def on(path: str, operation: str, *arguments, **options):
+        client, name = at(path)
+        return getattr(client, operation)(name, *arguments, **options)
+
+    def both(first: str, second: str, operation: str):
+        client, one, other = at(first, second)
+        return getattr(client, operation)(one, other)
+
+    begin_at("").mkdir(ROOT, 0o755, exist_ok=True)
 
     def keep(file) -> int:
         number = next(numbers)
@@ -67,6 +99,24 @@ def serve(mount: str, port: str, export: str, options: str) -> None:
         found |= {"atime": info.atime, "mtime": info.mtime, "ctime": info.ctime}
         return {f"st_{name}": value for name, value in found.items()}
 
+    def translated(operation):
+        @functools.wraps(operation)
+        def run(self, *arguments, **options):
+            for attempt in range(2):
+                try:
+                    return operation(self, *arguments, **options)
+                except nfs_rs.NfsError as error:
+                    code = as_errno(error)
+                    if code == errno.ESTALE and not attempt:
+                        clients.clear()  # a directory that one begins at was made anew
+                        continue
+                    if code == errno.EIO:
+                        print(operation.__name__, *arguments, repr(error), flush=True)
+                    raise OSError(code, os.strerror(code)) from error
+            raise AssertionError("unreachable")
+
+        return run
+
     class Strict(mfusepy.FUSE):
         def rename_fuse_3(self, old, new, flags):
             if flags:
@@ -76,35 +126,28 @@ def serve(mount: str, port: str, export: str, options: str) -> None:
     class Bridge(mfusepy.Operations):
         use_ns = True
 
-        def __call__(self, operation, *arguments):
-            try:
-                return super().__call__(operation, *arguments)
-            except nfs_rs.NfsError as error:
-                code = as_errno(error)
-                if code == errno.EIO:
-                    print(operation, arguments[0], repr(error), flush=True)
-                raise OSError(code, os.strerror(code)) from error
-
         def getattr(self, path, fh=None):
-            return attributes(client.stat(at_server(path)))
+            return attributes(on(path, "stat"))
 
         def readdir(self, path, fh):
-            found = [(entry.name, attributes(entry.info)) for entry in client.scandir(at_server(path))]
+            found = [(entry.name, attributes(entry.info)) for entry in on(path, "scandir")]
             return [(name, {key: status[key] for key in ("st_ino", "st_mode")}, 0) for name, status in found]
 
         def create(self, path, mode, fi=None):
-            ours = f"{ROOT}/.create.{os.urandom(8).hex()}"
-            with client.open(ours, "wb"):
+            ours = f"{os.path.dirname(path).rstrip('/')}/.nfs{os.urandom(12).hex()}"
+            client, made, name = at(ours, path)
+            with client.open(made, "wb"):
                 pass
             try:
-                client.chmod(ours, mode & 0o7777)
-                client.link(ours, at_server(path))
+                client.chmod(made, mode & 0o7777)
+                client.link(made, name)
             finally:
-                client.unlink(ours)
-            return keep(client.open(at_server(path), "r+b"))
+                client.unlink(made)
+            return keep(client.open(name, "r+b"))
 
         def open(self, path, flags):
-            return keep(client.open(at_server(path), "rb" if flags & os.O_ACCMODE == os.O_RDONLY else "r+b"))
+            client, name = at(path)
+            return keep(client.open(name, "rb" if flags & os.O_ACCMODE == os.O_RDONLY else "r+b"))
 
         def read(self, path, size, offset, fh):
             pieces = []
@@ -117,7 +160,7 @@ def serve(mount: str, port: str, export: str, options: str) -> None:
             return handles[fh].write_at(data, offset)
 
         def truncate(self, path, length, fh=None):
-            client.truncate(at_server(path), length)
+            on(path, "truncate", length)
 
         def fallocate(self, path, mode, offset, size, fh):
             raise OSError(errno.EOPNOTSUPP, "NFS 4.1 can not")
@@ -138,44 +181,48 @@ def serve(mount: str, port: str, export: str, options: str) -> None:
             return 0
 
         def link(self, target, source):
-            client.link(at_server(source), at_server(target))
+            both(source, target, "link")
 
         def rename(self, old, new):
-            client.rename(at_server(old), at_server(new))
+            both(old, new, "rename")
 
         def unlink(self, path):
-            client.unlink(at_server(path))
+            on(path, "unlink")
 
         def symlink(self, target, source):
-            client.symlink(source, at_server(target))
+            client, name = at(target)
+            client.symlink(source, name)
 
         def readlink(self, path):
-            return client.readlink(at_server(path))
+            return on(path, "readlink")
 
         def mkdir(self, path, mode):
-            client.mkdir(at_server(path), mode)
+            on(path, "mkdir", mode)
 
         def rmdir(self, path):
-            client.rmdir(at_server(path))
+            on(path, "rmdir")
 
         def chmod(self, path, mode):
-            client.chmod(at_server(path), mode)
+            on(path, "chmod", mode)
             return 0
 
         def chown(self, path, uid, gid):
-            client.chown(at_server(path), uid, gid)
+            on(path, "chown", uid, gid)
             return 0
 
         def utimens(self, path, times=None):
-            client.utime(at_server(path), ns=times)
+            on(path, "utime", ns=times)
             return 0
 
         def statfs(self, path):
-            found = client.fs_stat()
+            found = begin_at("").fs_stat()
             block = 4096
             sizes = {"f_blocks": found.total_bytes, "f_bfree": found.free_bytes, "f_bavail": found.available_bytes}
             return {name: size // block for name, size in sizes.items()} | {"f_bsize": block, "f_frsize": block}
 
+    for name, operation in vars(Bridge).copy().items():
+        if callable(operation):
+            setattr(Bridge, name, translated(operation))
     Strict(Bridge(), mount, foreground=True, fsname="mover-nfs", **json.loads(options))
 
 

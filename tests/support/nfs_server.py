@@ -51,7 +51,14 @@ class NfsServer:
         """Serve; also again after :meth:`kill`."""
         log = self._state / "log"
         arguments = {"-f": self._configuration, "-p": self._state / "pid", "-L": log}
-        command = ["ganesha.nfsd", "-F", *(str(word) for pair in arguments.items() for word in pair)]
+        command = [
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "ganesha.nfsd",
+            "-F",
+            *(str(word) for pair in arguments.items() for word in pair),
+        ]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + _SECONDS
         while not self._answers():

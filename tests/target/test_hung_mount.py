@@ -207,25 +207,28 @@ async def test_a_failed_fsync_is_never_repeated(mount, target):
     await until(lambda: left_at(mount) == [])  # FUSE closes a file a little later
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, None], ids=["INT", "TERM", "deadline"])
 def test_the_command_line_with_a_hung_destination(mount, number):
-    """A signal ends it although the destination does not answer: threads are left behind."""
+    """A signal or its own deadline ends it although the destination does not answer: threads are left behind."""
     (mount.path / "dest").mkdir()
     mount.faults(hang=("*",))
     command = [sys.executable, "-m", "mover", "show", "sets", "--dest", f"file://{mount.path}/dest"]
+    if number is None:
+        command += ["--file-timeout", "1s"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
         while not mount.hung("getattr"):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.01)
-        process.send_signal(number)
+        if number is not None:
+            process.send_signal(number)
         # A thread inside FUSE ends with its server only (inside NFS with the process): the main one is gone by itself.
         while main_thread(process.pid) != "Z":
             assert time.monotonic() < deadline
             time.sleep(0.01)
         mount.kill()
-        assert process.wait(60) == 128 + number
+        assert process.wait(60) == (7 if number is None else 128 + number)
     finally:
         mount.kill()
         process.kill()
