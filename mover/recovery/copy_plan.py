@@ -35,7 +35,13 @@ _MUTABLE = {FileKind.CLOG_INFO, FileKind.MOUNT_FILE, FileKind.KEY_RING}
 _GROWING = {FileKind.ARCHIVE_DATA, FileKind.ARCHIVE_INDEX}
 _UNDER_WAY = {ArchiveStatus.BEGINNING, ArchiveStatus.DOING, ArchiveStatus.STOPPING}
 # Published from what was read before the files were listed, or not part of a copy at all.
-_PUBLISHED = {FileKind.ROUND_RECORD, FileKind.SINGLE_PIECE_INFO, FileKind.STOP_REQUEST, FileKind.BACKUP_SET_INFO}
+_PUBLISHED = {
+    FileKind.ROUND_RECORD,
+    FileKind.CLUSTER_RECORD,
+    FileKind.SINGLE_PIECE_INFO,
+    FileKind.STOP_REQUEST,
+    FileKind.BACKUP_SET_INFO,
+}
 
 
 @dataclass(frozen=True, slots=True)

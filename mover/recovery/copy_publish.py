@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from mover.errors import IntegrityError, TargetError, TargetNotFound
 from mover.media.header import DataType
 from mover.media.inspect import describe
-from mover.media.layout import FileKind, Layout, parse_path
+from mover.media.layout import CLUSTER_RECORD_NAME, ROUND_RECORD_NAME, FileKind, Layout, parse_path
 from mover.media.manifest import ManifestFile, read_manifest
 from mover.recovery.copy_lists import merge_list
 from mover.recovery.copy_plan import Selection, closure, complete_sets
@@ -17,11 +17,11 @@ from mover.recovery.foreign_infos import TenantInfos, load_tenant
 from mover.recovery.foreign_tree import BackupTree, TenantTree, TreeFile, scan_tree
 from mover.target.base import Target
 
-_COPIED_WHOLE = {FileKind.TENANT_INFO, FileKind.TENANT_NAME_INFO}
 # The order of publication: what is inside a set or round, then names, then the lists of a tenant, then the cluster's.
 _ORDER = (
     FileKind.BACKUP_SET_INFO,
     FileKind.ROUND_RECORD,
+    FileKind.CLUSTER_RECORD,
     FileKind.SINGLE_PIECE_INFO,
     FileKind.TENANT_NAME_INFO,
     FileKind.TENANT_INFO,
@@ -42,8 +42,9 @@ _LISTS = {
     FileKind.TENANT_DATA_BACKUP_INFO: DataType.BACKUP_INFO,
     FileKind.CLUSTER_DATA_BACKUP_INFO: DataType.BACKUP_INFO,
 }
+_RECORDS = {FileKind.ROUND_RECORD, FileKind.CLUSTER_RECORD}
 _LOG_KINDS = {
-    FileKind.ROUND_RECORD,
+    *_RECORDS,
     FileKind.SINGLE_PIECE_INFO,
     FileKind.TENANT_PIECE_INFO,
     FileKind.CLUSTER_PIECE_INFO,
@@ -80,12 +81,12 @@ async def take_snapshot(source: Target) -> Snapshot:
             *tenant.infos.values(),
             *(s.info for s in tenant.sets.values() if s.info is not None),
             *(p.info for p in tenant.pieces.values() if p.info is not None),
-            *(f for p in tenant.pieces.values() for f in p.others.values() if f.place.kind is FileKind.ROUND_RECORD),
+            *(f for p in tenant.pieces.values() for f in p.others.values() if f.place.kind in _RECORDS),
         )
     ]
     paths += [file.path for file in tree.cluster_files.values() if file.place.kind in _ORDER]
     # The round records last of a tenant's: its list has a checkpoint that the record's is not behind.
-    for path in sorted(paths, key=lambda path: path.endswith("/mover_round")):
+    for path in sorted(paths, key=lambda path: path.rpartition("/")[2] in (ROUND_RECORD_NAME, CLUSTER_RECORD_NAME)):
         try:
             snapshot.files[path] = await source.get(path)
         except TargetNotFound:

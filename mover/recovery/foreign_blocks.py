@@ -14,7 +14,7 @@ from typing import NamedTuple
 from mover.errors import FormatError, IntegrityError, TargetNotFound
 from mover.media.frames import FrameReader
 from mover.media.header import DataType
-from mover.media.macro import MacroIndex, TableKeyInfo, parse_macro
+from mover.media.macro import TABLE_TYPE_MAJOR, MacroIndex, TableKeyInfo, parse_macro
 from mover.media.macro_block31 import check_block
 from mover.media.macro_v1 import AnyMacroIndexDecoder
 from mover.recovery.findings import Damage, Findings, Read
@@ -106,14 +106,20 @@ class PgBlocks:
     async def _indexes(self, content: SetContent, macro: MacroDir) -> None:
         try:
             async for block in read_macro_index(self._target, self._tenant, content, macro, self._read, self._note):
-                offsets = self._expected.setdefault(block.path, {})
-                self._named_by.setdefault(block.path, f"{macro.path}/macro_block_index_{content.number}")
                 entry, key = block.entry, block.head.table_key
-                if (key.pkey.table_id, key.pkey.part_id) != self._pg or entry.backup_set_id > content.number:
+                if (key.pkey.table_id, partition_of(key.pkey)) != self._pg or entry.backup_set_id > content.number:
                     raise IntegrityError(
                         f"the index is of PG {key.pkey} and names a block of set {entry.backup_set_id};"
                         f" here is PG {self._pg[0]}/{self._pg[1]} and set {content.number}"
                     )
+                major = key.table_type == TABLE_TYPE_MAJOR
+                # 2.2.6x has one directory for both, and its entries have no table type.
+                if (macro.path.endswith("/major_data") and not major) or ("/minor_data/" in macro.path and major):
+                    raise IntegrityError(
+                        f"the index is of a {'major' if major else 'minor'} sstable (table type {key.table_type})"
+                    )
+                offsets = self._expected.setdefault(block.path, {})
+                self._named_by.setdefault(block.path, f"{macro.path}/macro_block_index_{content.number}")
                 own = (f"{macro.path}/macro_block_index_{content.number}", entry.backup_set_id)
                 self._named[own] = self._named.get(own, 0) + 1
                 offsets[entry.offset] = _Promise(entry.data_length, key.table_id, entry.data_version, entry.data_seq)

@@ -96,11 +96,17 @@ def missing_index(content: SetContent) -> str:
     return ""
 
 
+_TWO_LEVELS = 1 << 28
+
+
 def partition_of(pg: PGKey) -> int:
     """The number of the PG in directory names and meta indexes.
 
-    OceanBase joins part and sub-part id of two-level partitions into one number; the high bits carry the sub-part's.
+    Of a partition of two levels both ids carry a bit (2^28), and the number is the two of them side by side: as public
+    listings show such partitions (1152921504875282432 is the first); the code that makes it was not read.
     """
+    if pg.part_id & _TWO_LEVELS and pg.assist_id & _TWO_LEVELS:
+        return pg.part_id << 32 | pg.assist_id
     return pg.part_id
 
 
