@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from cluster_place import Place, truth
+from coordinator import small_and_fast  # noqa: F401 - the fixture
 from tiny_cluster import TinyCluster, pg
 
 from mover.errors import ConfigError, IntegrityError, LogGapError, PreconditionError
@@ -17,6 +18,8 @@ from mover.recovery.validate import ValidateRequest, validate
 from mover.rootservice import archive
 from mover.rootservice.round_views import archive_view
 from mover.rootservice.session import Session
+
+pytestmark = pytest.mark.usefixtures("small_and_fast")
 
 
 @pytest.fixture

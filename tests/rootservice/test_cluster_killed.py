@@ -49,8 +49,15 @@ def catch_up(session: Session) -> Any:
     return archive.run(session, until_caught_up=True, stop=asyncio.Event())
 
 
-@pytest.mark.parametrize("append", [True, False], ids=["append", "objects"])
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    ("append", "after"),
+    [
+        (True, False),
+        (False, True),
+        pytest.param(True, True, marks=pytest.mark.soak),
+        pytest.param(False, False, marks=pytest.mark.soak),
+    ],
+)
 def test_an_archiver_that_dies_at_any_call(tmp_path: Path, append: bool, after: bool) -> None:
     cluster = TinyCluster(tmp_path / "sim", tenants=2, pgs=1)
     keys = list(cluster.logs)
@@ -73,7 +80,7 @@ def test_an_archiver_that_dies_at_any_call(tmp_path: Path, append: bool, after: 
     place.run(clean, need_source=False)
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("after", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["before", "after"])
 def test_a_start_that_dies_at_any_call(tmp_path: Path, after: bool) -> None:
     step, died = 0, True
     while died:
@@ -106,7 +113,7 @@ async def archive_rounds(session: Session) -> Any:
     return views
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("after", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["before", "after"])
 def test_a_backup_that_dies_at_any_call(tmp_path: Path, after: bool) -> None:
     made = Archive(
         tmp_path, seed=8, observers=2, tenants=1, pgs=2, blocks=2, block_size=32 << 10, log_size=256 << 10,

@@ -8,7 +8,7 @@ from mover.rootservice import archive
 from mover.store.sim.cluster import grow
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_the_archive_is_the_ledger(tmp_path, seed):
     made = Archive(
         tmp_path, seed=seed, observers=3, tenants=2, pgs=9, blocks=1, block_size=64 << 10, log_size=2 << 20,

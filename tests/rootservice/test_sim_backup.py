@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from coordinator import small_and_fast  # noqa: F401 - the fixture
 from sim_archive import Archive, key_of
 
 from mover.errors import Cancelled, IntegrityError, PreconditionError
@@ -29,12 +30,15 @@ from mover.store.observer.capture import ObserverCapture
 from mover.store.sim.cluster import grow
 
 LAYOUT = Layout("synthetic", 1)
-SMALL = {"observers": 3, "tenants": 2, "pgs": 6, "blocks": 3, "block_size": 64 << 10, "log_size": 1 << 20}
+SMALL = {"observers": 3, "tenants": 2, "pgs": 4, "blocks": 3, "block_size": 32 << 10, "log_size": 128 << 10}
+
+
+pytestmark = pytest.mark.usefixtures("small_and_fast")
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Archive:
-    made = Archive(tmp_path, seed=5, clog_fill=512 << 10, **SMALL)
+    made = Archive(tmp_path, seed=5, clog_fill=64 << 10, **SMALL)
     made.run(archive.start)
     made.catch_up()
     return made
