@@ -180,29 +180,27 @@ class FileWriter:
             if self._reserved > self._size:
                 os.ftruncate(fd, self._size)
             os.fsync(fd)
-            size = os.fstat(fd).st_size
-            if size != self._size:
-                message = (
-                    f"{self._path!r} has {size} bytes at the destination after {self._size} were written and synced"
-                )
+            ours = os.fstat(fd)
+            if ours.st_size != self._size:
+                found = f"{self._path!r} has {ours.st_size} bytes at the destination"
+                message = f"{found} after {self._size} were written and synced"
                 hint = "something else writes there, or the server loses data"
                 raise TargetError(message, hint=hint, path=self._path)
-            self._tree.root.check()
-            with self._lock:
-                if self._state == "aborted":  # commit was cancelled, this is only its job
-                    raise TargetError(f"the writer of {self._path!r} was aborted", path=self._path)
-                try:
-                    self._tree.publish_new(fd, self._temporary, self._path)
-                except FileExistsError as error:
-                    message = f"{self._path!r} is taken at the destination: nothing published is replaced"
-                    raise TargetExists(message, path=self._path) from error
-                self._published = True
-            self._tree.sync_parent(self._path)
             if self._cached is not None:
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            info = info_of(self._path, os.fstat(fd))
-        self._close()
-        return info
+        self._close()  # NFS may say only now that bytes were lost: it has no name yet
+        self._tree.root.check()
+        with self._lock:
+            if self._state == "aborted":  # commit was cancelled, this is only its job
+                raise TargetError(f"the writer of {self._path!r} was aborted", path=self._path)
+            try:
+                self._tree.publish_new(ours, self._temporary, self._path)
+            except FileExistsError as error:
+                message = f"{self._path!r} is taken at the destination: nothing published is replaced"
+                raise TargetExists(message, path=self._path) from error
+            self._published = True
+        self._tree.sync_parent(self._path)
+        return info_of(self._path, ours)
 
     def _discard(self) -> None:
         with self._lock:

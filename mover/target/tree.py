@@ -101,33 +101,39 @@ class Tree:
     def write_small(
         self, path: str, data: Buffer, unwanted: threading.Event, *, if_absent: bool, fence: Callable[[], None]
     ) -> ObjectInfo:
-        """The whole of a small file: temporary name, fsync, publish, fsync of the directory.
+        """The whole of a small file: temporary name, fsync, close, publish, fsync of the directory.
 
-        Raises HandleClosed, and publishes nothing, once it is ``unwanted``; the same with what ``fence`` raises.
+        NFS may say only at the close that bytes were lost, so nothing is published before it. Raises HandleClosed, and
+        publishes nothing, once it is ``unwanted``; the same with what ``fence`` raises. With ``if_absent`` nothing of
+        this is there after any error.
         """
         temporary = temporary_name(path)
         fd = self.open_new(temporary)
+        published = False
         try:
-            write_all(fd, data, 0)
-            os.fsync(fd)
+            try:
+                write_all(fd, data, 0)
+                os.fsync(fd)
+                ours = os.fstat(fd)
+            finally:
+                os.close(fd)
             self.root.check()  # a mount lost while writing must not be published into
             if unwanted.is_set():
                 raise HandleClosed
             fence()
             if if_absent:
-                self.publish_new(fd, temporary, path)
+                self.publish_new(ours, temporary, path)
+                published = True
             else:
                 os.rename(temporary, path, src_dir_fd=self.root.fd, dst_dir_fd=self.root.fd)
             self.sync_parent(path)
-            return info_of(path, os.fstat(fd))
+            return info_of(path, ours)
         except BaseException:
-            self.discard(temporary)
+            self.discard(path if published else temporary)
             raise
-        finally:
-            os.close(fd)
 
-    def publish_new(self, fd: int, temporary: str, path: str) -> None:
-        """Give the file behind ``fd`` its name in one step that can not replace anything. Raises FileExistsError.
+    def publish_new(self, ours: os.stat_result, temporary: str, path: str) -> None:
+        """Give a file its name in one step that can not replace anything; ``ours`` is its status. Raises FileExistsError.
 
         RENAME_NOREPLACE where the file system has it; NFS has not, there it is link + unlink. A reply to link that NFS
         lost is sent again and then says EEXIST although our own first one did it: the inode tells.
@@ -138,14 +144,13 @@ class Tree:
         try:
             os.link(temporary, path, src_dir_fd=root, dst_dir_fd=root, follow_symlinks=False)
         except FileExistsError:
-            ours, found = os.fstat(fd), os.stat(path, dir_fd=root, follow_symlinks=False)
-            if (ours.st_dev, ours.st_ino) != (found.st_dev, found.st_ino):
+            if not os.path.samestat(ours, os.stat(path, dir_fd=root, follow_symlinks=False)):
                 raise
         except OSError as error:
             if error.errno not in _LINK_UNSUPPORTED:
                 raise
             raise OSError(errno.EPERM, "neither RENAME_NOREPLACE nor hard links are supported") from error
-        os.unlink(temporary, dir_fd=root)
+        self.discard(temporary)  # published it is; should its other name stay, `mover sweep` removes that
 
     def discard(self, temporary: str) -> None:
         """Remove an unfinished file; what can not be removed now is left to `mover sweep`."""

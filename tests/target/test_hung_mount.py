@@ -12,7 +12,7 @@ import pytest
 from fuse_mount import fuse_mount
 from lent import LentPart
 
-from mover.errors import MountError, TargetError, UnreachableError
+from mover.errors import MountError, TargetError, TargetNotFound, UnreachableError
 from mover.target import calls, file_writer
 from mover.target.files import FileTarget
 
@@ -168,6 +168,13 @@ async def test_a_mount_that_goes_away_under_a_writer(mount, target):
         ("write", errno.EDQUOT, TargetError, "the quota is used up"),
         ("fsync", errno.EDQUOT, TargetError, "the quota is used up"),  # NFS says so late
         ("fsync", errno.EIO, TargetError, "i/o error"),
+        ("close", errno.EDQUOT, TargetError, "the quota is used up"),  # or only then
+        ("close", errno.EIO, TargetError, "i/o error"),
+        ("close", errno.ESTALE, MountError, "stale"),
+        ("fsyncdir", errno.EIO, TargetError, "i/o error"),  # it has its name by then, and loses it again
+        ("create", errno.ENAMETOOLONG, TargetError, "too long"),
+        ("mkdir", errno.EACCES, TargetError, "permission denied"),
+        ("link", errno.EACCES, TargetError, "permission denied"),
         ("write", errno.EUCLEAN, TargetError, "damaged"),
         ("create", errno.EROFS, TargetError, "read-only"),
         ("link", errno.EROFS, TargetError, "read-only"),
@@ -182,8 +189,8 @@ async def test_what_the_kernel_says_is_said_in_words(mount, target, operation, c
     await target.put("old", b"x")
     mount.faults(fail={operation: code})
     for call in (
-        lambda: write(target, "f", [LentPart(bytes(PART)) for _ in range(5)]),
-        lambda: target.put("g", b"x", if_absent=True),
+        lambda: write(target, "new/f", [LentPart(bytes(PART)) for _ in range(5)]),
+        lambda: target.put("new/g", b"x", if_absent=True),
     ):
         with pytest.raises(kind, match=words) as caught:
             await call()
@@ -191,6 +198,54 @@ async def test_what_the_kernel_says_is_said_in_words(mount, target, operation, c
         assert not isinstance(caught.value, MountError) or kind is MountError
     mount.faults()
     assert [info.path async for info in target.list("")] == ["old"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "work"),
+    [
+        ("readdir", collect),
+        ("read", lambda target: target.get("old")),
+        ("read", lambda target: read(target, LentPart(bytes(8192)).data)),
+        ("open", lambda target: target.get("old")),
+        ("unlink", lambda target: target.delete("old")),
+        ("rename", lambda target: target.put("old", b"new")),
+        ("close", lambda target: target.put("old", b"new")),
+        ("write", lambda target: target.append("old", 8192, b"x")),
+        ("fsync", lambda target: target.append("old", 8192, b"x")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (errno.EIO, TargetError),
+        (errno.EACCES, TargetError),
+        (errno.ETIMEDOUT, UnreachableError),
+        (errno.ESTALE, MountError),
+    ],
+)
+async def test_whatever_fails_is_told_and_what_was_there_stays(mount, target, operation, work, code, kind):
+    await target.put("old", bytes(8192))
+    mount.faults(fail={operation: code})
+    with pytest.raises(kind) as caught:
+        await work(target)
+    assert caught.value.hint and not isinstance(caught.value, TargetNotFound)
+    assert caught.value.exit_code == (1 if kind is TargetError else 7)
+    mount.faults()
+    assert await target.get("old", 0, 8192) == bytes(8192)
+
+
+async def test_a_second_name_that_can_not_be_removed_is_a_leftover(mount, target):
+    mount.faults(fail={"unlink": errno.EIO})
+    await target.put("f", b"x", if_absent=True)
+    await write(target, "g", [LentPart(bytes(PART))])
+    mount.faults()
+    assert [info.path async for info in target.list("")] == ["f", "g"]
+    found = [left async for left in target.leftovers("")]
+    assert sorted(left.path for left in found) == ["f", "g"]
+    for left in found:
+        await target.discard(left)
+    assert left_at(mount) == ["f", "g"]
 
 
 async def test_a_failed_fsync_is_never_repeated(mount, target):
