@@ -5,7 +5,8 @@ final fsync. What is not aligned, and everything where the file system has no O_
 flushed and dropped every few parts, with the same two effects.
 
 What confirms the content here is that every pwrite returned its full length, that fsync of the file returned without
-error (once: after a failed fsync the kernel may drop the pages, so it is never repeated) and that fstat shows the size.
+error (once: after a failed fsync the kernel may drop the pages, so it is never repeated), that fstat shows the size and
+that the close reported nothing.
 A read-back would be answered from the client's cache and prove nothing; validate reads the bytes against their digests.
 """
 

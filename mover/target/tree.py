@@ -133,7 +133,7 @@ class Tree:
             raise
 
     def publish_new(self, ours: os.stat_result, temporary: str, path: str) -> None:
-        """Give a file its name in one step that can not replace anything; ``ours`` is its status. Raises FileExistsError.
+        """Give a file, whose status is ``ours``, its name in one step that replaces nothing. Raises FileExistsError.
 
         RENAME_NOREPLACE where the file system has it; NFS has not, there it is link + unlink. A reply to link that NFS
         lost is sent again and then says EEXIST although our own first one did it: the inode tells.
