@@ -132,6 +132,8 @@ def _sets(
                 found["pgs"] += [writer.pg(pg, task) for pg in part]
                 if part:
                     writer.metas(backup, part, task)
+            if spec.retries:
+                writer.metas(backup, pgs[:1], 10 * set_id + 2)
             inner = [pg.key for pg in pgs if pg.key.table_id & 0xFFFFFFFFFF <= 50_000]
             files[f"{backup}/sys_pg_list"] = infos.pg_list(inner)
             files[f"{backup}/normal_pg_list"] = infos.pg_list([pg.key for pg in pgs if pg.key not in inner])

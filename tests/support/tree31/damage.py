@@ -10,7 +10,7 @@ files and which bit is decided by the seed. ``Finding.kind`` is one of
     missing     a file that others refer to is not there
     reference   what an index says is not what is at the place it names
     gap, duplicate, order, chain, epoch     the log: ids, running checksum, leader epochs
-    torn        a data file or index that is still written to ends in the middle: an end of log, and no damage
+    torn        the newest data file ends in the middle of a block: an end of log, and no damage
 
 ``silent``: nothing in the format covers the damaged bytes, so a reader may or may not report it, but must not crash or
 tell the payload as something else.
@@ -220,7 +220,11 @@ def _framed(name: str) -> dict[str, Action]:
             return None
         copy = tree.copy()
         copy.files[one], copy.files[other] = tree.files[other], tree.files[one]
-        return Damaged(copy, "", [Finding(one, "reference"), Finding(other, "reference")])
+        # An index and the macro files beside it contradict each other: either may be named.
+        places = {path.rsplit("/", 1)[0] for path in (one, other)}
+        beside = [path for path in matching(tree, FRAMED["macro_block"]) if path.rsplit("/", 1)[0] in places]
+        named = [one, other, *(beside if name == "macro_block_index" else ())]
+        return Damaged(copy, "", [Finding(path, "reference") for path in named])
 
     def frame_lost(tree: Tree, choose: Random) -> Damaged | None:
         path = choose.choice(matching(tree, pattern))

@@ -231,7 +231,12 @@ class SetWriter:
                     group = b""
             if group:
                 payloads.append(group)
-        self._files[f"{directory}/macro_block_index_{self._set}"] = framed_file(MACRO_INDEX, payloads)
+        path = f"{directory}/macro_block_index_{self._set}"
+        if self._spec.retries and len(payloads) > 1:
+            self._files[path] = framed_file(MACRO_INDEX, payloads[:1])
+            self._files[f"{path}.1"] = framed_file(MACRO_INDEX, payloads[1:])
+        else:
+            self._files[path] = framed_file(MACRO_INDEX, payloads)
 
     def _index_v1(self, directory: str, pg: PgData, groups: list[tuple[int, list[Stored]]]) -> None:
         entries = []

@@ -20,7 +20,9 @@ class TreeSpec:
     """``sets``: what each backup was, oldest first: full, inc, failed (nothing but its entry), doing (unfinished).
 
     ``logs`` is the number of logs per PG and piece; ``per_file`` of macro blocks in a macro file;
-    ``blocks_per_file`` of archive blocks in a data file.
+    ``blocks_per_file`` of archive blocks in a data file. ``invalid_record``: a leader left a data file of no use. With
+    ``retries`` each PG's major index was begun by one attempt and ended by the next, in a file of its own, and a later
+    task wrote the metas of some PGs again.
     """
 
     seed: int = 1
@@ -36,6 +38,7 @@ class TreeSpec:
     logs: int = 40
     blocks_per_file: int = 3
     invalid_record: bool = True
+    retries: bool = False
 
     @property
     def later(self) -> bool:
