@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mover.errors import FormatError, IntegrityError, LogGapError
 from mover.media.archive_info import ArchiveRound, ArchiveStatus
+from mover.media.layout import SYS_TENANT_ID
 from mover.recovery.foreign import ForeignCheck
 from mover.recovery.foreign_tree import scan_tree
 from mover.recovery.plan import Hole, Recoverable, RoundSpan, SetSpan, recoverable
@@ -55,7 +56,9 @@ async def all_windows(repository: Repository, *, concurrency: int | None = None)
     tree = scan_tree([info async for info in repository.target.list("")])
     found = [await windows(repository)]
     for tenant in sorted(tree.tenants.values(), key=lambda t: (t.incarnation_dir, t.tenant_id)):
-        if not tenant.by_mover and (tenant.sets or tenant.pieces or tenant.infos):
+        # Of the sys tenant there is only the cluster's list of rounds: neither its log nor its data is backed up.
+        nothing = tenant.tenant_id == SYS_TENANT_ID and not tenant.pg_keys()
+        if not tenant.by_mover and not nothing and (tenant.sets or tenant.pieces or tenant.infos):
             check = ForeignCheck(repository.target, tenant, concurrency=most_of(concurrency))
             report = await check.windows()
             damages = report.findings.damages

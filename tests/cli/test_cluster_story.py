@@ -51,7 +51,9 @@ def test_the_whole_story(mover: Any, tmp_path: Path) -> None:
     assert all(row["reused_macro_block_count"] > 0 for row in later["sets"])
     assert mover("validate")[1]["ok"]
     assert [row["restorable"] for row in mover("show", "sets")[1]["sets"] if row["backup_set_id"] == 1] == [True] * 2
-    assert mover("show", "windows")[1]["windows"]
+    windows = mover("show", "windows")[1]
+    assert {row["tenant_id"] for row in windows["windows"]} == {1001, 1002}
+    assert 1 not in {row["tenant_id"] for row in windows["holes"]}
     into = tmp_path / "restored"
     status, restored = mover("restore", "--tenant", "1001", "--target", str(into))
     assert status == 0 and restored["macro_block_count"] > 0 and (into / "restored.json").is_file()
