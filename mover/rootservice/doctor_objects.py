@@ -76,7 +76,10 @@ class ObjectsExam:
         self.profile = dataclasses.replace(self.profile, conditional_put=whole and parts)
         answers = {True: "honoured", False: "not honoured"}
         detail = f"asking for a new name ({self._said.exclusive}) is {answers[whole]}, of parts {answers[parts]}"
-        return self._judge("conditional", detail, bad=self._said.conditional_put and not (whole and parts))
+        check = self._judge("conditional", detail, bad=self._said.conditional_put and not (whole and parts))
+        if whole and parts and not self._said.conditional_put:
+            return dataclasses.replace(check, advice=f"profile {self._said.name} does not count on it; {_SAVE}")
+        return check
 
     async def _checksums(self) -> Check:
         found = await s3_probe.find_confirmation(self._client, self._base)

@@ -24,7 +24,7 @@ from mover.target.url import ObjectDestination
 
 _log = logging.getLogger(__name__)
 _SILENT = (boto.HTTPClientError, boto.MetadataRetrievalError, MetadataSilent)
-_CONFIGURED = (
+CONFIGURED = (
     boto.ProfileNotFound,
     boto.ConfigParseError,
     boto.ConfigNotFound,
@@ -33,6 +33,7 @@ _CONFIGURED = (
     boto.InfiniteLoopConfigError,
     boto.UnknownCredentialError,
 )
+CONFIGURATION_HINT = "check aws_profile= and AWS_PROFILE, AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE"
 # What a store that refuses them needs, by the place the keys came from.
 _RENEWING = {
     "url": "keys in a URL can not be renewed: use a profile, a role or credential_process for long jobs",
@@ -43,12 +44,14 @@ _RENEWING = {
 class NoKeys(Exception):
     """There are none to sign with. The text has no secret, and no text of a library that might have one.
 
-    ``silent``: the service that has them did not answer, which another try may find better.
+    ``silent``: the service that has them did not answer, which another try may find better. ``hint``: what to do, where
+    that is known better than in general.
     """
 
-    def __init__(self, words: str, *, silent: bool = False) -> None:
+    def __init__(self, words: str, *, silent: bool = False, hint: str | None = None) -> None:
         super().__init__(words)
         self.silent = silent
+        self.hint = hint
 
 
 class SignIn:
@@ -161,8 +164,8 @@ def _asked(what: Any) -> Any:
     except boto.CredentialRetrievalError as error:
         provider = error.kwargs.get("provider", "the chain")
         raise NoKeys(f"{provider} did not give any credentials that can be used") from None
-    except _CONFIGURED as error:
-        raise NoKeys(f"the AWS configuration can not be used ({_name(error)})") from None
+    except CONFIGURED as error:
+        raise NoKeys(f"the AWS configuration can not be used ({_name(error)})", hint=CONFIGURATION_HINT) from None
     except RuntimeError:
         # botocore's word for keys that are fetched and have ended already.
         raise NoKeys("the credentials that were fetched have expired already, by this machine's clock") from None

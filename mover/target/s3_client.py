@@ -171,9 +171,11 @@ class S3Client:
                     self.slots.throttled()
                 left = self._clock.monotonic() < over or attempt < ATTEMPTS
                 again = failure.passes and failure.code not in final and (left if limit is None else attempt < limit)
-                if not again and "keys" not in corrected and failure.doubts_keys(self.sign_in.temporary):
-                    corrected.add("keys")
-                    again = await self._new_keys(generation) or failure.ended
+                if not again and "new keys" not in corrected and failure.doubts_keys(self.sign_in.temporary):
+                    changed = await self._new_keys(generation)
+                    # Whoever replaces keys that have ended may be about to: once more after a wait.
+                    again = changed or (failure.ended and "same keys" not in corrected)
+                    corrected.add("new keys" if changed else "same keys")
                 if not again and "clock" not in corrected and failure.stale:
                     corrected.add("clock")
                     self._follow_clock(failure.skew)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 from mover.errors import ConfigError, MoverError, TargetError, TargetExists, TargetNotFound, UnreachableError
-from mover.target.credentials import NoKeys
+from mover.target.credentials import CONFIGURATION_HINT, NoKeys
 from mover.target.s3_site import ProxyFailed
 from mover.target.tls import BadBundle, explain
 
@@ -168,8 +168,17 @@ def _meaning(failure: Failure) -> tuple[type[MoverError], str, str | None]:
 def no_keys(error: NoKeys) -> Failure:
     """There was nothing to sign with."""
     return Failure(
-        words=str(error), transport=error.silent, credentials=not error.silent, hint=_SILENT_HINT[error.silent]
+        words=str(error),
+        transport=error.silent,
+        credentials=not error.silent,
+        hint=error.hint or _SILENT_HINT[error.silent],
     )
+
+
+def bad_configuration(error: Exception) -> Failure:
+    """The AWS configuration names what is not there, or does not parse. Its text may quote a file with keys."""
+    words = f"the AWS configuration can not be used ({type(error).__name__})"
+    return Failure(words=words, hint=CONFIGURATION_HINT)
 
 
 def bad_bundle(error: BadBundle) -> Failure:

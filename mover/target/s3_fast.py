@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from botocore import exceptions as boto
 
 from mover import __version__
-from mover.target.credentials import NoKeys, SignIn
-from mover.target.s3_errors import CallFailed, Failure, bad_bundle, no_connection, no_keys
+from mover.target.credentials import CONFIGURED, NoKeys, SignIn
+from mover.target.s3_errors import CallFailed, Failure, bad_bundle, bad_configuration, no_connection, no_keys
 from mover.target.s3_operations import OPERATIONS, Operation, make_request, read_headers
 from mover.target.s3_sender import wait_out
 from mover.target.s3_signing import sign
@@ -196,6 +196,8 @@ def _told(work: Callable[[], T]) -> T | None:
         raise CallFailed(Failure(words="the connection broke (TLS)", transport=True)) from error
     except (HTTPException, OSError) as error:
         raise CallFailed(Failure(words="the connection broke", transport=True)) from error
+    except CONFIGURED as error:
+        raise CallFailed(bad_configuration(error)) from None
     except boto.BotoCoreError as error:
         # Not the text of the error: parameters may be quoted in it.
         raise CallFailed(Failure(words=f"the request could not be made ({type(error).__name__})")) from error

@@ -18,9 +18,9 @@ from botocore import exceptions as boto
 from botocore.handlers import add_expect_header
 from botocore.parsers import ResponseParserError
 
-from mover.target.credentials import NoKeys, SignIn
+from mover.target.credentials import CONFIGURED, NoKeys, SignIn
 from mover.target.s3_body import PartBody
-from mover.target.s3_errors import CallFailed, Failure, no_connection, no_keys
+from mover.target.s3_errors import CallFailed, Failure, bad_configuration, no_connection, no_keys
 from mover.target.s3_operations import BESIDE, HEADERS, content_md5
 from mover.target.s3_sender import CONNECT_SECONDS
 from mover.target.tls import VERSIONS, find_error
@@ -72,7 +72,7 @@ class StockSender:
             warm_up_loader_caches=True,  # reads its service model in a thread
             http_session_cls=_session_class(VERSIONS[destination.tls]),
         )
-        session = AioSession()
+        session = AioSession(profile=destination.aws_profile)
         session.register_component("credential_provider", _Keys(self._sign_in))
         try:
             self._client = await self._stack.enter_async_context(
@@ -165,6 +165,8 @@ def _failure(error: BaseException) -> Failure:
         status = int(meta.get("HTTPStatusCode") or 0)
         headers = meta.get("HTTPHeaders") or {}
         return Failure.said(str(said.get("Code") or ""), status, str(said.get("Message") or ""), headers)
+    if isinstance(error, CONFIGURED):
+        return bad_configuration(error)
     if isinstance(error, NoKeys):
         return no_keys(error)
     if (handshake := find_error(error)) is not None:

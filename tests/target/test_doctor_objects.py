@@ -39,6 +39,7 @@ async def test_a_store_that_is_what_its_profile_says(keys, base, profile):
     names = ["reach", "sign-in", "clock", "address", "write", "list", "exclusive", "large", "unfinished", "delete"]
     assert list(checks) == [*names, "throughput", "conditional", "checksums", "parts", "order"]
     assert "variables of the environment" in checks["sign-in"].detail
+    assert ("--save" in (checks["conditional"].advice or "")) == (profile == "generic")
     assert found.profile == dataclasses.replace(WEED, name=profile)
     client = keys.client()
     left = client.list_objects_v2(Bucket=keys.bucket, Prefix=f"{base}/").get("Contents", [])
