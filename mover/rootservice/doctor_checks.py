@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -56,7 +57,8 @@ class Examination:
         return all(check.state != State.FAIL for check in self.checks)
 
     def as_json(self) -> dict[str, Any]:
-        return {"ok": self.ok, "checks": [check.as_json() for check in self.checks]}
+        found = {} if self.profile is None else {"profile": dataclasses.asdict(self.profile)}
+        return {"ok": self.ok, "checks": [check.as_json() for check in self.checks], **found}
 
 
 def failed(subject: str, name: str, error: MoverError) -> Check:

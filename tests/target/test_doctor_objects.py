@@ -117,6 +117,7 @@ async def test_the_command_shows_each_check_as_it_ends_and_saves_the_profile(key
     file = tmp_path / "store.toml"
     ran = await mover.run("doctor", "--dest", url, "--seconds", "0", "--save", file)
     assert ran.ok()["saved"] == str(file)
+    assert ran.json["profile"]["max_parts"] == 10_000
     assert read_profile(str(file)) == dataclasses.replace(WEED, name="generic")
     used = await mover.run("doctor", "--dest", keys.url(base, profile=file), "--seconds", "0.1")
     assert {check["state"] for check in used.ok()["checks"]} == {"ok"}
