@@ -8,6 +8,7 @@
 * ``hang``: nothing is passed on and nothing is ever answered;
 * ``error-200``: 200 with an error in the body, nothing is passed on;
 * ``empty-200``: 200 with nothing at all, nothing is passed on;
+* ``nods``: 200 with the MD5 of what came, whatever was said of it; nothing is passed on;
 * ``damage``: the body is passed on with a flipped bit;
 * ``other-etag``, ``other-checksum``: passed on, and the answer's ETag or CRC-32C is another one;
 * ``drop``: the connection is closed while the body is still on its way, nothing is passed on;
@@ -26,6 +27,7 @@ answered; ``proxy.plug()`` is the end of that.
 """
 
 import asyncio
+import hashlib
 import io
 from dataclasses import dataclass
 
@@ -140,6 +142,8 @@ class FaultProxy:
             )
         if kind == "error-200":
             return web.Response(text=_ERROR.format(code="InternalError"), content_type="application/xml")
+        if kind == "nods":
+            return web.Response(headers={"ETag": f'"{hashlib.md5(body).hexdigest()}"'})
         if kind == "empty-200":
             return web.Response()
         if kind in ("reset", "hang"):

@@ -151,7 +151,7 @@ async def test_a_kept_connection_that_was_closed_is_no_failure(keys, proxy, base
 async def test_a_generic_store_is_tried_with_a_wrong_checksum(keys, proxy, base, sender, believes):
     async with opened(keys.url(base, endpoint=proxy.endpoint, sender=sender)) as target:
         if believes:
-            proxy.fault("empty-200", "PUT", "probe-")
+            proxy.fault("nods", "PUT", "probe-")
         for name in ("f", "g"):
             writer = await target.create(name)
             for _ in range(2):
