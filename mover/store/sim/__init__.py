@@ -23,7 +23,7 @@ compacted (new blocks, freed blocks). The same seed and the same sequence of cal
         store/slog/<id>
 
     ledger.json
-      {"generation": g, "seed": s, "now": µs,
+      {"generation": g, "seed": s, "now": µs, "freezes": [[frozen_version, frozen_timestamp], ...],
        "servers": [{"server": n, "ip": "10.0.0.<n>", "port": 2882, "sql_port": 2881, "zone": z,
                     "directory": "observer_<n>"}, ...],
        "tenants": [{"tenant_id": t, "name": "..."}],
@@ -35,8 +35,9 @@ compacted (new blocks, freed blocks). The same seed and the same sequence of cal
                                                             # header and body as a clog has them, decompressed
                 "replicas": [{"server": n, "role": 1 leader | 2 follower, "first_log_id", "last_log_id",
                               "max_confirmed_log_id", "ilog_log_id",   # what SQL says, and where its ilog ends
-                              "sstables": [{"table_type": 1 major | 7 mini minor | 4 minor, "index_id", "partition_id",
-                                            "version", "base_version", "multi_version_start", "snapshot_version",
+                              "sstables": [{"table_type": 1 major | 7 mini minor | 4 minor, "table_id", "index_id",
+                                            "partition_id", "version", "base_version", "multi_version_start",
+                                            "snapshot_version",
                                             "blocks": [[block_index, data_version, data_seq, occupy_size, row_count,
                                                         data_checksum, "data_block" | "lob_block",
                                                         sha256 of the occupy_size bytes], ...]}, ...]}, ...]}, ...]}
