@@ -125,12 +125,21 @@ class Tree:
                 self.publish_new(ours, temporary, path)
                 published = True
             else:
-                os.rename(temporary, path, src_dir_fd=self.root.fd, dst_dir_fd=self.root.fd)
+                self._replace(ours, temporary, path)
             self.sync_parent(path)
             return info_of(path, ours)
         except BaseException:
             self.discard(path if published else temporary)
             raise
+
+    def _replace(self, ours: os.stat_result, temporary: str, path: str) -> None:
+        """Rename; ``ours`` is the file's status. A reply that NFS lost is answered again, then with ENOENT."""
+        root = self.root.fd
+        try:
+            os.rename(temporary, path, src_dir_fd=root, dst_dir_fd=root)
+        except FileNotFoundError:
+            if not self.leads_to(path, ours):
+                raise
 
     def publish_new(self, ours: os.stat_result, temporary: str, path: str) -> None:
         """Give a file, whose status is ``ours``, its name in one step that replaces nothing. Raises FileExistsError.
@@ -144,7 +153,7 @@ class Tree:
         try:
             os.link(temporary, path, src_dir_fd=root, dst_dir_fd=root, follow_symlinks=False)
         except FileExistsError:
-            if not os.path.samestat(ours, os.stat(path, dir_fd=root, follow_symlinks=False)):
+            if not self.leads_to(path, ours):
                 raise
         except OSError as error:
             if error.errno not in _LINK_UNSUPPORTED:

@@ -44,15 +44,20 @@ class FuseMount:
                 pytest.skip(f"FUSE does not work here: {(self.state / 'log').read_text()[-300:]}")
             time.sleep(0.01)
 
-    def faults(self, *, hang: tuple[str, ...] = (), fail: dict[str, int] | None = None) -> None:
-        """From now on the operations in ``hang`` ("*" = all) do not return, those in ``fail`` return an errno."""
+    def faults(
+        self, *, hang: tuple[str, ...] = (), fail: dict[str, int] | None = None, late: dict[str, int] | None = None
+    ) -> None:
+        """From now on the operations in ``hang`` ("*" = all) do not return, those in ``fail`` return an errno.
+
+        Those in ``late`` are done and return an errno all the same: the second answer of a server whose first was lost.
+        """
         for old in self.state.glob("hung.*"):
             old.unlink()
-        self._write({"hang": hang, "fail": fail or {}})
+        self._write({"hang": hang, "fail": fail or {}, "late": late or {}})
 
     def _write(self, faults: dict[str, object]) -> None:
         new = self.state / "faults.new"
-        new.write_text(json.dumps({"hang": (), "fail": {}, "plan": None} | faults))
+        new.write_text(json.dumps({"hang": (), "fail": {}, "late": {}, "plan": None} | faults))
         new.replace(self.state / "faults.json")
 
     def plan(self, *, at: int | None, code: int = 0, times: int = 1) -> None:
@@ -138,6 +143,10 @@ def serve(mount: str, backing: str, state: str) -> None:
             if fails:
                 raise OSError(plan["code"], os.strerror(plan["code"]))
 
+        def _leave(self, operation: str) -> None:
+            if code := json.loads(Path(state, "faults.json").read_text())["late"].get(operation):
+                raise OSError(code, os.strerror(code))
+
         def _enter(self, operation: str) -> None:
             faults = json.loads(Path(state, "faults.json").read_text())
             if faults["plan"]:
@@ -205,18 +214,22 @@ def serve(mount: str, backing: str, state: str) -> None:
         def link(self, target, source):
             self._enter("link")
             os.link(backing + source, backing + target)
+            self._leave("link")
 
         def rename(self, old, new):
             self._enter("rename")
             os.rename(backing + old, backing + new)
+            self._leave("rename")
 
         def unlink(self, path):
             self._enter("unlink")
             os.unlink(backing + path)
+            self._leave("unlink")
 
         def mkdir(self, path, mode):
             self._enter("mkdir")
             os.mkdir(backing + path, mode)
+            self._leave("mkdir")
 
         def rmdir(self, path):
             self._enter("rmdir")

@@ -12,7 +12,7 @@ import pytest
 from fuse_mount import fuse_mount
 from lent import LentPart
 
-from mover.errors import MountError, TargetError, TargetNotFound, UnreachableError
+from mover.errors import MountError, TargetError, TargetExists, TargetNotFound, UnreachableError
 from mover.target import calls, file_writer
 from mover.target.files import FileTarget
 
@@ -215,24 +215,44 @@ async def test_what_the_kernel_says_is_said_in_words(mount, target, operation, c
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-@pytest.mark.parametrize(
-    ("code", "kind"),
-    [
+async def test_whatever_fails_is_told_and_what_was_there_stays(mount, target, operation, work):
+    await target.put("old", bytes(8192))
+    for code, kind in (
         (errno.EIO, TargetError),
         (errno.EACCES, TargetError),
         (errno.ETIMEDOUT, UnreachableError),
         (errno.ESTALE, MountError),
-    ],
-)
-async def test_whatever_fails_is_told_and_what_was_there_stays(mount, target, operation, work, code, kind):
-    await target.put("old", bytes(8192))
-    mount.faults(fail={operation: code})
-    with pytest.raises(kind) as caught:
-        await work(target)
-    assert caught.value.hint and not isinstance(caught.value, TargetNotFound)
-    assert caught.value.exit_code == (1 if kind is TargetError else 7)
+    ):
+        mount.faults(fail={operation: code})
+        with pytest.raises(kind) as caught:
+            await work(target)
+        assert caught.value.hint and not isinstance(caught.value, TargetNotFound)
+        assert caught.value.exit_code == (1 if kind is TargetError else 7)
+        mount.faults()
+        assert await target.get("old", 0, 8192) == bytes(8192)
+
+
+async def test_a_lost_reply_is_no_failure(mount, target):
+    """An NFS client asks again, and a server that did it the first time says that there is nothing to do."""
+    mount.faults(late={"rename": errno.ENOENT, "link": errno.EEXIST, "unlink": errno.ENOENT, "mkdir": errno.EEXIST})
+    await target.put("new/f", b"one")
+    await target.put("new/f", b"two")
+    await target.put("new/g", b"x", if_absent=True)
+    await write(target, "new/h", [LentPart(bytes(PART))])
+    await target.delete("new/g")
     mount.faults()
-    assert await target.get("old", 0, 8192) == bytes(8192)
+    assert [info.path async for info in target.list("")] == ["new/f", "new/h"]
+    assert await target.get("new/f") == b"two"
+    assert left_at(mount) == ["f", "h"]
+
+
+async def test_a_name_that_is_somebody_elses_is_no_lost_reply(mount, target):
+    await target.put("f", b"theirs")
+    mount.faults(fail={"rename": errno.ENOENT, "link": errno.EEXIST})
+    with pytest.raises(TargetError):
+        await target.put("f", b"ours")
+    with pytest.raises(TargetExists):
+        await target.put("g", b"ours", if_absent=True)
 
 
 async def test_a_second_name_that_can_not_be_removed_is_a_leftover(mount, target):
