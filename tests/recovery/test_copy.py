@@ -13,6 +13,7 @@ import pytest
 from coordinator import session_on, small_and_fast  # noqa: F401
 from faulty_target import FaultyTarget
 from memory_store import MemoryStore
+from sim_archive import Archive
 from tree31 import LAYOUTS, TreeSpec, build, damage
 
 from mover.errors import Cancelled, IntegrityError, PreconditionError, UnreachableError
@@ -316,3 +317,21 @@ async def test_what_is_not_there_is_found_before_anything_is_published(tmp_path:
     if kind.startswith("macro"):
         assert report.skipped_sets
         assert not [text for text in await violations(tmp_path / "copy") if "backup_set_" in text]
+
+
+def test_what_mover_backed_up_of_a_cluster(tmp_path: Path) -> None:
+    small = {"observers": 2, "tenants": 2, "pgs": 3, "blocks": 2, "block_size": 32 << 10, "log_size": 256 << 10}
+    made = Archive(tmp_path, seed=5, clog_fill=128 << 10, **small)
+    made.run(archive.start)
+    made.catch_up()
+    made.run(lambda session: backup.run(session, incremental=False, plan=False, stop=asyncio.Event()))
+    report = asyncio.run(copied(made.dest, tmp_path / "copy"))
+    assert report.ok
+    assert {found["tenant_id"] for found in report.sets} == {1001, 1002}
+    one, other = read(made.dest), read(tmp_path / "copy")
+    assert one == other
+    assert any(name.endswith("/mover_cluster") for name in other)
+    assert asyncio.run(violations(tmp_path / "copy")) == []
+    made.catch_up()
+    asyncio.run(copied(made.dest, tmp_path / "copy"))
+    assert read(made.dest) == read(tmp_path / "copy")

@@ -110,9 +110,10 @@ async def test_damage_is_named(tmp_path: Path, layout: str, kind: str) -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("layout", "kind"), CASES, ids=str)
-async def test_every_damage_is_named(tmp_path: Path, layout: str, kind: str) -> None:
+async def test_every_damage_is_named(layout: str, kind: str) -> None:
     for seed in range(3):
-        await named_damage(tmp_path / str(seed), layout, kind, seed)
+        with TemporaryDirectory() as directory:  # pytest would keep them: some 200,000 files
+            await named_damage(Path(directory), layout, kind, seed)
 
 
 @settings(max_examples=8 if settings.default.max_examples <= 200 else settings.default.max_examples)
