@@ -26,6 +26,7 @@ from mover.rootservice.lease import Lease
 from mover.rootservice.round_views import ArchiveView, RoundView
 from mover.rootservice.same_destination import require_known_rounds, require_mount_file
 from mover.rootservice.session import Session
+from mover.rootservice.side_by_side import side_by_side
 from mover.store.cluster import Cluster, LogStart, PGPlace
 
 
@@ -73,9 +74,13 @@ async def start(session: Session, cluster: Cluster, lease: Lease) -> ArchiveView
             await repository.write(path, ArchiveStart(round_id, start_us).pack())
         if repository.target.capabilities.device_type == "FILE":
             await repository.write(layout.mount_file(round_id), encode_mount_file(round_id))
-        for place, found in starts.items():
-            lease.check()
-            await begin_pg(of_tenant(repository, place.tenant_id), log, place, round_id, now_us, found)
+        lease.check()
+        await side_by_side(
+            [
+                begin_pg(of_tenant(repository, place.tenant_id), log, place, round_id, now_us, found)
+                for place, found in starts.items()
+            ]
+        )
     finally:
         await log.aclose()
     shares = {tenant_id: TenantShare(start_us, start_us) for tenant_id in tenants}

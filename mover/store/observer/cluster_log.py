@@ -77,19 +77,15 @@ class ObserverLog:
         ranges = source.ilog.ranges(pg)
         if not ranges:
             return LogStart(1)  # too young for the index: its first log is in the clog, or a gap is found there
-        previous = None
-        for log_id, cursor in source.ilog.cursors(pg):
-            if cursor.file_id < first_file:
-                previous = log_id, cursor
-                continue
-            if log_id == 1:
-                return LogStart(1)
-            if previous is not None and previous[0] == log_id - 1:
-                return LogStart(log_id, previous[1].accum, previous[1].submit_ts)
-            # The running checksum before the oldest log is not known: begin one later.
-            return LogStart(log_id + 1, cursor.accum, cursor.submit_ts)
-        assert previous is not None
-        return LogStart(previous[0] + 1, previous[1].accum, previous[1].submit_ts)
+        log_id, before = source.ilog.oldest_in(pg, first_file)
+        if before is not None:
+            return LogStart(log_id, before.accum, before.submit_ts)
+        if log_id == 1:
+            return LogStart(1)
+        # The running checksum before the oldest log is not known: begin one later.
+        cursor = source.ilog.cursor(pg, log_id)
+        assert cursor is not None
+        return LogStart(log_id + 1, cursor.accum, cursor.submit_ts)
 
     async def oldest_us(self) -> int:
         """See :class:`mover.store.cluster.ClusterLog`."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +33,7 @@ TAIL_SIZE = 512
 _PAGE = 4096
 _LENGTH = struct.Struct(">q")
 BATCH_COMMITTED = 1 << 63
+_OUT_OF_PLACE = 10_000  # logs that may be behind one which lies in a later file
 _KEPT = 4  # files whose bytes are kept for the next look
 
 
@@ -200,12 +201,33 @@ class Ilog:
                 return self._file(number).cursor(found, log_id)
         return None
 
-    def cursors(self, pg: PGKey) -> Iterator[tuple[int, IlogCursor]]:
-        """(log id, cursor) of every log that is known, file by file."""
+    def oldest_in(self, pg: PGKey, first_file: int) -> tuple[int, IlogCursor | None]:
+        """(log id, cursor of the log before it) of the oldest log from which on all lie in ``first_file`` or later.
+
+        The cursor is None where no file knows it. Logs lie in the clog nearly in the order of their ids: a log that was
+        proposed again lies a little behind its place.
+        """
+        before: tuple[int, IlogCursor] | None = None
         for number, found in self._by_pg.get(pg, ()):
             file = self._file(number)
-            for log_id in range(found.min_log_id, found.max_log_id + 1):
-                yield log_id, file.cursor(found, log_id)
+
+            def gone(log_id: int, file: IlogFile = file, found: IlogRange = found) -> bool:
+                return file.cursor(found, log_id).file_id < first_file
+
+            if gone(found.max_log_id):
+                before = found.max_log_id, file.cursor(found, found.max_log_id)
+                continue
+            ids = range(found.min_log_id, found.max_log_id + 1)
+            start = ids[bisect_left(ids, True, key=lambda log_id: not gone(log_id))]
+            for log_id in range(start, min(found.max_log_id, start + _OUT_OF_PLACE) + 1):
+                if gone(log_id):
+                    start = log_id + 1
+            if start > found.min_log_id:
+                before = start - 1, file.cursor(found, start - 1)
+            known = before is not None and before[0] == start - 1
+            return start, before[1] if known and before is not None else None
+        assert before is not None, "asked for a PG that the index does not know"
+        return before[0] + 1, before[1]
 
     def _file(self, number: int) -> IlogFile:
         file = self._files.get(number)

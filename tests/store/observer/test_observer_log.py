@@ -8,6 +8,7 @@ from tiny_cluster import TinyCluster, pg
 
 from mover.errors import IntegrityError, LogGapError
 from mover.media.pg import PGKey
+from mover.store.observer.ilog import Ilog, IlogFile
 from mover.store.observer.source import open_observer
 
 
@@ -226,3 +227,28 @@ def test_log_of_a_pg_that_is_followed_later(cluster):
         await log.aclose()
 
     asyncio.run(body())
+
+
+def test_the_oldest_log_that_is_left_is_found_without_a_look_at_each(cluster, monkeypatch):
+    key = next(iter(cluster.logs))
+    for _ in range(4):
+        cluster.append(key, *(b"x" for _ in range(200)))
+        cluster.switch()
+    cluster.append(key, b"in the fifth")
+    cluster.save_ilog(1, {key: (1, 500)})
+    cluster.save_ilog(2, {key: (501, 801)})
+    ilog, looks, cursor = Ilog(cluster.store / "ilog"), [], IlogFile.cursor
+
+    def counted(self, found, log_id):
+        looks.append(log_id)
+        return cursor(self, found, log_id)
+
+    monkeypatch.setattr(IlogFile, "cursor", counted)
+    monkeypatch.setattr("mover.store.observer.ilog._OUT_OF_PLACE", 3)
+    ilog.refresh()
+    accum = cluster.logs[key].accum
+    for first_file, expected in ((1, 1), (2, 201), (3, 401), (4, 601), (5, 801), (6, 802)):
+        looks.clear()
+        log_id, before = ilog.oldest_in(PGKey(*key), first_file)
+        assert (log_id, before and before.accum) == (expected, accum[expected - 2] if expected > 1 else None)
+        assert len(looks) < 30
