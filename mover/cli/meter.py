@@ -51,7 +51,8 @@ class Gauge:
     def title(self) -> str:
         # An archive has one phase for most of its life; its round says more.
         shown = self.phase if self.archive is None else ""
-        return f"{self.job} tenant {self.tenant_id}" + (f" ({shown})" if shown else "")
+        whose = f" tenant {self.tenant_id}" if self.tenant_id else ""  # a copy is of all of them
+        return f"{self.job}{whose}" + (f" ({shown})" if shown else "")
 
     def work(self) -> tuple[int, int]:
         """Done and total in the unit that has a total: bytes, else blocks, else partitions; total 0 is unknown."""

@@ -38,7 +38,7 @@ offset, and the exit status is 5.""",
     "--sample",
     type=click.FloatRange(0, 100, min_open=True),
     metavar="PCT",
-    help="Read only this share of the macroblock files; everything else is always read.",
+    help="Read only this share of the macroblock files; all else is always read, and all of OceanBase's own trees.",
 )
 @click.pass_obj
 def command(invocation: Invocation, set_id: int | None, archive: bool, everything: bool, sample: float | None) -> int:

