@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from mover.config import Settings
 from mover.errors import ConfigError
 from mover.rootservice.state import join_pace
-from mover.target.base import Target
+from mover.target.base import Capabilities, ObjectInfo, Target
 from mover.target.pacing import PacedTarget
 from mover.target.url import FileDestination, open_target, parse_url
+
+
+class Nowhere:
+    """A directory that a copy would make: what a plan needs to know of it."""
+
+    capabilities = Capabilities(append=True, conditional_put=True, device_type="FILE")
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    async def list(self, _prefix: str) -> AsyncIterator[ObjectInfo]:
+        """Nothing is there."""
+        found: tuple[ObjectInfo, ...] = ()
+        for info in found:
+            yield info
 
 
 @asynccontextmanager
@@ -31,6 +47,10 @@ async def open_pair(settings: Settings, source: str, *, plan: bool) -> AsyncIter
         limits["file_timeout"] = settings.file_timeout
         one = await open_target(source, create=False, **limits)
         stack.push_async_callback(one.aclose)
+        place = parse_url(settings.dest)
+        if plan and isinstance(place, FileDestination) and not Path(place.path).exists():
+            yield one, cast(Target, Nowhere(place.url))
+            return
         other = await open_target(settings.dest, create=not plan, **limits)
         stack.push_async_callback(other.aclose)
         if settings.rate_limit or settings.request_limit:

@@ -79,3 +79,21 @@ def test_damage_is_named_with_what_is_left(mover: Run, tmp_path: Path) -> None:
     assert "what can be restored all the same:" in out
     records = [json.loads(line) for line in mover("inspect", dest, "--records", "--json")[1].splitlines()]
     assert {"piece", "archive_key", "log_entry", "macro_block", "group"} <= {record["record"] for record in records}
+
+
+def test_a_copy_is_planned_and_made(mover: Run, tmp_path: Path) -> None:
+    tree = build(SPEC)
+    tree.write(tmp_path / "dest")
+    source, copy = (tmp_path / "dest").as_uri(), tmp_path / "copy"
+    plan = answer(mover("copy", source, copy.as_uri(), "--plan", "--json"))
+    assert 0 < plan["files"] < len(tree.files), "the lists are published, not copied"
+    assert [found["backup_set_id"] for found in plan["sets"] if found["tenant_id"] == 1001] == [1, 2, 4]
+    assert not copy.exists(), "a plan changes nothing"
+    status, out, _ = mover("copy", source, copy.as_uri())
+    assert status == 0
+    assert f"copied {plan['files']} files" in out
+    assert "published set 1 of tenant 1001" in out
+    plan = answer(mover("copy", source, copy.as_uri(), "--plan", "--json"))
+    assert (plan["files"], plan["files_to_compare"]) == (0, 0)
+    error = answer(mover("copy", copy.as_uri(), (copy / "inside").as_uri(), "--json"), 2)["error"]
+    assert "lie in each other" in error["message"]
