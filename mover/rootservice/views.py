@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mover.clock import iso_from_scn, iso_from_us
@@ -95,7 +95,8 @@ async def sets(session: Session) -> Rows:
     """Every backup of every tenant, oldest first."""
     rows: list[Mapping[str, Any]] = []
     for tenant in await known_tenants(session.repository):
-        repository = of_tenant(session.repository, tenant)
+        # A later OceanBase appends members to its lists: to look at them they need not be what mover writes.
+        repository = replace(of_tenant(session.repository, tenant), strict=False)
         infos = await load_infos(repository)
         if not infos:
             continue

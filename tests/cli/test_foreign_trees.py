@@ -55,6 +55,14 @@ def test_a_tree_is_listed_checked_and_restored(mover: Run, tmp_path: Path) -> No
     assert answer(mover("validate", "--dest", dest, "--json"))["violations"] == []
     windows = answer(mover("show", "windows", "--dest", dest, "--json"))["windows"]
     assert [(window["tenant_id"], window["sets"]) for window in windows] == [(1001, [1, 2, 4]), (1002, [1, 2, 4])]
+    cluster_of = ("--cluster-name", "ob31", "--cluster-id", 7)
+    sets = answer(mover("show", "sets", "--dest", dest, *cluster_of, "--json"))["sets"]
+    assert [(row["tenant_id"], row["backup_set_id"], row["status"]) for row in sets if row["tenant_id"] == 1001] == [
+        (1001, 1, "COMPLETED"),
+        (1001, 2, "COMPLETED"),
+        (1001, 3, "FAILED"),
+        (1001, 4, "COMPLETED"),
+    ]
     target = tmp_path / "out"
     error = answer(mover("restore", "--dest", dest, "--target", target, "--json"), 4)["error"]
     assert "ob31/7/1001, ob31/7/1002" in error["message"]
