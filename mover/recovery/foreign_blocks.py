@@ -17,6 +17,7 @@ from mover.media.header import DataType
 from mover.media.macro import TABLE_TYPE_MAJOR, MacroIndex, TableKeyInfo, parse_macro
 from mover.media.macro_block31 import check_block
 from mover.media.macro_v1 import AnyMacroIndexDecoder
+from mover.media.pg import TABLEGROUP_MASK, TENANT_SHIFT, PGKey
 from mover.recovery.findings import Damage, Findings, Read
 from mover.recovery.foreign_set import SetContent, is_cut, partition_of
 from mover.recovery.foreign_tree import MacroDir, TenantTree, TreeFile, in_order
@@ -40,6 +41,13 @@ class _Promise(NamedTuple):
     table_id: int
     data_version: int
     data_seq: int
+
+
+def _is_in(partition: PGKey, pg: tuple[int, int]) -> bool:
+    """Can the partition of a table key be in this PG? A tablegroup holds those of other tables of its tenant."""
+    if pg[0] & TABLEGROUP_MASK:
+        return partition.tenant_id == pg[0] >> TENANT_SHIFT
+    return (partition.table_id, partition_of(partition)) == pg
 
 
 class PgBlocks:
@@ -107,7 +115,7 @@ class PgBlocks:
         try:
             async for block in read_macro_index(self._target, self._tenant, content, macro, self._read, self._note):
                 entry, key = block.entry, block.head.table_key
-                if (key.pkey.table_id, partition_of(key.pkey)) != self._pg or entry.backup_set_id > content.number:
+                if not _is_in(key.pkey, self._pg) or entry.backup_set_id > content.number:
                     raise IntegrityError(
                         f"the index is of PG {key.pkey} and names a block of set {entry.backup_set_id};"
                         f" here is PG {self._pg[0]}/{self._pg[1]} and set {content.number}"

@@ -30,7 +30,7 @@ from mover.store.observer.capture import ObserverCapture
 from mover.store.sim.cluster import grow
 
 LAYOUT = Layout("synthetic", 1)
-SMALL = {"observers": 3, "tenants": 2, "pgs": 4, "blocks": 3, "block_size": 32 << 10, "log_size": 128 << 10}
+SMALL = {"observers": 3, "tenants": 2, "pgs": 12, "blocks": 3, "block_size": 32 << 10, "log_size": 128 << 10}
 
 
 pytestmark = pytest.mark.usefixtures("small_and_fast")
@@ -304,8 +304,10 @@ def test_what_is_restored_is_the_ledger(made, tmp_path):
     made.catch_up()
     back_up(made, incremental=True)
     before = made.ledger()
-    grow(made.cluster, major=True)
-    made.catch_up()
+    for major in (True, False, False):
+        # Until the archive has passed the snapshot: a PG may have little log.
+        grow(made.cluster, major=major)
+        made.catch_up()
     logs = {(pg["table_id"], pg["partition_id"]): {row[0]: row for row in pg["logs"]} for pg in made.ledger()["pgs"]}
     for tenant in (1001, 1002):
         into = tmp_path / f"restored{tenant}"
