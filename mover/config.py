@@ -231,6 +231,13 @@ class Settings:
         "When `mover serve` takes an incremental backup, such as `0 1 * * TUE,THU`.",
         toml="schedule.incremental",
     )
+    window: str | None = _row(
+        values.window,
+        None,
+        "HH:MM-HH:MM",
+        "When backups may run: one that is not done by its end stops there, and the next one goes on with it.",
+        toml="schedule.window",
+    )
     progress_interval: float = _row(
         values.duration(0.1, 86400),
         10.0,

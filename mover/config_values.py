@@ -227,6 +227,15 @@ def cron(value: object) -> str:
     return expression
 
 
+def window(value: object) -> str:
+    """A time of each day, ``HH:MM-HH:MM``; it may go over midnight."""
+    word = text(value).strip()
+    hour = r"([01]\d|2[0-3]):[0-5]\d"
+    if not re.fullmatch(f"{hour}-{hour}", word) or word[:5] == word[6:]:
+        raise ValueError(f"must be HH:MM-HH:MM, such as 01:00-05:00, not {word!r}")
+    return word
+
+
 def choice(*words: str) -> Callable[[object], str]:
     """One of ``words``, in any case."""
 

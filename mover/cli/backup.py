@@ -16,7 +16,8 @@ from mover.errors import PreconditionError
 
 if TYPE_CHECKING:
     from mover.cli.runner import Control
-    from mover.rootservice.backup import BackupPlan
+    from mover.rootservice.backup import BackupPaused
+    from mover.rootservice.backup_decision import BackupPlan
     from mover.rootservice.cluster_backups import ClusterSets
     from mover.rootservice.session import Session
     from mover.rootservice.views import SetView
@@ -74,6 +75,20 @@ def incremental(invocation: Invocation, plan: bool, tenants: tuple[str, ...]) ->
 
 
 @command.command(
+    "resume",
+    short_help="Go on with a backup that was interrupted.",
+    help="""Go on with a backup that the end of its --window, a crash or a destination that was away interrupted, where
+it was: macro files that are at the destination are not copied again. `full` and `incremental` go on by themselves with
+an interrupted one of their kind; a backup that was cancelled is gone.""",
+    examples=("mover backup resume --source seekdb:///srv/seekdb --dest file:///mnt/backup",),
+)
+@_plan
+@click.pass_obj
+def resume(invocation: Invocation, plan: bool) -> int:
+    return _back_up(invocation, incremental=None, plan=plan, tenants=())
+
+
+@command.command(
     "cancel",
     short_help="Ask a running backup to stop.",
     help="Ask a running backup to stop, wherever it runs. It cleans up; earlier sets are not touched.",
@@ -125,8 +140,8 @@ def status(invocation: Invocation) -> int:
     return outcome.status(DONE)
 
 
-def _back_up(invocation: Invocation, *, incremental: bool, plan: bool, tenants: tuple[str, ...]) -> int:
-    async def body(session: Session, control: Control) -> SetView | BackupPlan | ClusterSets:
+def _back_up(invocation: Invocation, *, incremental: bool | None, plan: bool, tenants: tuple[str, ...]) -> int:
+    async def body(session: Session, control: Control) -> SetView | BackupPlan | BackupPaused | ClusterSets:
         from mover.rootservice import backup
 
         if session.maybe_cluster is None:

@@ -7,11 +7,12 @@ order: the index says where a block is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mover.datapath.buffers import PooledBuffer
+from mover.datapath.parts import PartFrame
 from mover.errors import TargetError
 from mover.kernel import Xxh3_128
 from mover.media.frames import end_mark
@@ -20,6 +21,7 @@ from mover.repository.placement import WrittenFile
 from mover.settled import settled
 from mover.target.base import Target, Writer
 
+Note = Callable[[int, WrittenFile, Sequence[PartFrame]], Awaitable[None]]
 _CLOSING = 2  # files that are being published while the next one is written
 
 
@@ -28,7 +30,7 @@ class _OpenFile:
     sub: int
     path: str
     writer: Writer
-    frames: int = 0
+    frames: list[PartFrame] = field(default_factory=list)  # with their offsets in the file
     size: int = 0
     digest: Xxh3_128 = field(default_factory=Xxh3_128)
     # Kept back: should it turn out to be the last one, the end mark goes into it and not into a request of its own.
@@ -44,6 +46,8 @@ class MacroFiles:
         threads: where digests are computed.
         first_sub, stride: the sub numbers to use; with several writers of one set each has every so many-th.
         blocks_per_file: frames that a file holds at most.
+        note: told the sub number and the frames of each file that was published because it was full. The last ones are
+            not worth it: the set is nearly complete then.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class MacroFiles:
         first_sub: int = 0,
         stride: int = 1,
         blocks_per_file: int = MAX_BLOCKS_PER_FILE,
+        note: Note | None = None,
     ) -> None:
         self.backup_set_id = backup_set_id
         # A part holds a block at least: some stores take a thousand parts.
@@ -69,12 +74,13 @@ class MacroFiles:
         self._threads = threads
         self._sub = first_sub
         self._stride = stride
+        self._note = note
         self._turn = asyncio.Lock()
         self._file: _OpenFile | None = None
         self._closing: list[asyncio.Task[None]] = []
 
-    async def append(self, part: PooledBuffer, frames: int) -> tuple[int, int]:
-        """Take over a part with ``frames`` whole frames in it, not more than go into a file.
+    async def append(self, part: PooledBuffer, frames: Sequence[PartFrame]) -> tuple[int, int]:
+        """Take over a part with these whole frames in it, not more than go into a file.
 
         Returns the sub number of its file and its offset there. Returns when the destination has room for another.
         Raises what the destination raises, also for what was appended before.
@@ -82,8 +88,8 @@ class MacroFiles:
         kept = False
         try:
             async with self._turn:
-                if self._file is not None and self._file.frames + frames > self.blocks_per_file:
-                    await self._close()
+                if self._file is not None and len(self._file.frames) + len(frames) > self.blocks_per_file:
+                    await self._close(full=True)
                 self._raise_failed()
                 if self._file is None:
                     path = self._path_of(self._sub)
@@ -93,7 +99,7 @@ class MacroFiles:
                 await settled(self._threads, file.digest.update, part.data)
                 offset = file.size
                 file.size += part.filled
-                file.frames += frames
+                file.frames += (replace(frame, offset=offset + frame.offset) for frame in frames)
                 self.bytes_written += part.filled
                 before, file.last = file.last, part
                 kept = True
@@ -108,7 +114,7 @@ class MacroFiles:
     async def finish(self) -> None:
         """Publish what is not published yet."""
         async with self._turn:
-            await self._close()
+            await self._close(full=False)
             await asyncio.gather(*self._closing)
             self.files = by_sub(self.files)
 
@@ -123,7 +129,7 @@ class MacroFiles:
                 file.last.release()
             await file.writer.abort()
 
-    async def _close(self) -> None:
+    async def _close(self, *, full: bool) -> None:
         """Put the end mark behind the open file and publish it beside whatever comes next."""
         if self._file is None:
             return
@@ -143,9 +149,9 @@ class MacroFiles:
             self._raise_failed()
             self._closing.remove(done)
         self._file = None
-        self._closing.append(asyncio.create_task(self._publish(file)))
+        self._closing.append(asyncio.create_task(self._publish(file, noted=full)))
 
-    async def _publish(self, file: _OpenFile) -> None:
+    async def _publish(self, file: _OpenFile, *, noted: bool) -> None:
         try:
             info = await file.writer.commit()
         except BaseException:
@@ -153,7 +159,10 @@ class MacroFiles:
             raise
         if info.size != file.size:
             raise TargetError(f"{file.path} has {info.size} bytes at the destination, {file.size} were written to it")
-        self.files.append(WrittenFile(file.path, info.size, file.digest.digest()))
+        written = WrittenFile(file.path, info.size, file.digest.digest())
+        self.files.append(written)
+        if noted and self._note is not None:
+            await self._note(file.sub, written, file.frames)
 
     def _raise_failed(self) -> None:
         for task in self._closing:

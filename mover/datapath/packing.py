@@ -11,6 +11,7 @@ from typing import Protocol
 from mover.datapath.buffers import BufferPool, MemoryPlan, plan_memory
 from mover.datapath.compression import Chooser, Compression
 from mover.datapath.intake import PackCounters
+from mover.datapath.journal import Journal
 from mover.datapath.packer import MacroFiles
 from mover.datapath.pipeline import pack_blocks
 from mover.datapath.processes import MacroSpace, PackingJob, pack_in_processes
@@ -112,7 +113,14 @@ class OneProcess:
         previous: Mapping[int, Placement],
         progress: Callable[[PackCounters], None],
     ) -> tuple[dict[int, Placement], list[WrittenFile]]:
-        files = MacroFiles(self._target, space.path_of, space.backup_set_id, threads=self._threads)
+        files = MacroFiles(
+            self._target,
+            space.path_of,
+            space.backup_set_id,
+            threads=self._threads,
+            first_sub=space.first_sub,
+            note=Journal(self._target, space, compression.label).note,
+        )
         placements = await pack_blocks(
             blocks,
             files,
@@ -194,7 +202,7 @@ class ManyProcesses:
                 retry_for=self._limits.retry_for,
                 file_timeout=self._limits.file_timeout,
                 memory=self._plan,
-                first_sub=number,
+                first_sub=space.first_sub + number,
                 stride=self._count,
                 proof=self._proof,
             )

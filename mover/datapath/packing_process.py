@@ -20,6 +20,7 @@ from mover.datapath.buffers import BufferPool
 from mover.datapath.channel import Channel
 from mover.datapath.compression import Chooser
 from mover.datapath.intake import PackCounters
+from mover.datapath.journal import Journal
 from mover.datapath.packer import MacroFiles
 from mover.datapath.pipeline import pack_blocks
 from mover.datapath.processes import PackingJob
@@ -92,6 +93,7 @@ async def run(channel: Channel, memory: memoryview) -> None:
                     threads=threads,
                     first_sub=job.first_sub,
                     stride=job.stride,
+                    note=Journal(target, job.space, job.compression.label).note,
                 )
                 placements = await pack_blocks(
                     blocks(),

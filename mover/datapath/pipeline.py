@@ -176,7 +176,7 @@ class _Packing:
         """Give a part to the destination; where its blocks are is known then."""
         frames = part.frames
         with self._balance.waiting():
-            sub, base = await self._files.append(part.buffer, len(frames))
+            sub, base = await self._files.append(part.buffer, frames)
         for frame in frames:
             where = base + frame.offset
             placement = Placement(frame.identity, frame.digest, self._files.backup_set_id, sub, where, frame.length)

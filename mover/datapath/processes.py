@@ -41,8 +41,8 @@ class MacroSpace:
     full_set: int
     backup_set_id: int
     pg: PGKey
-
     key: DataKey | None = None  # encrypts what is in them
+    first_sub: int = 0  # earlier attempts had those before
 
     def path_of(self, sub: int) -> str:
         """The path of a macro file by its sub number."""

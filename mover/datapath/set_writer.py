@@ -28,6 +28,7 @@ from mover.media.sealed import Sealing, place_of
 from mover.repository.placement import Placement, WrittenFile
 from mover.repository.sets import LoadedSet, manifest_block
 from mover.repository.tree import Repository
+from mover.repository.unfinished import Unfinished
 from mover.store.base import Capture, CaptureResult, StoreIdentity
 
 BLOCK_FILE = "sstable/block_file"
@@ -79,6 +80,7 @@ class SetWriter:
         self,
         capture: Capture,
         previous: LoadedSet | None,
+        resumed: Unfinished | None = None,
         *,
         now_us: Callable[[], int],
         progress: Callable[[PackCounters], None],
@@ -88,11 +90,15 @@ class SetWriter:
 
         Args:
             previous: the set an incremental builds on.
+            resumed: what an earlier attempt at this set has at the destination already.
             now_us: the clock, for the set's end.
             progress, phase: told how far it is.
         """
         job, layout, tenant, pg = self._job, self._repository.layout, self._repository.tenant_id, self._identity.pg
         before = previous.by_index() if previous else {}
+        if resumed is not None:
+            before |= resumed.placements
+            self._files.extend(resumed.files)
         counters = PackCounters()
 
         def count(now: PackCounters) -> None:
@@ -106,7 +112,9 @@ class SetWriter:
                 {index: placement.identity for index, placement in before.items()},
                 {index: placement.digest for index, placement in before.items()},
             ),
-            MacroSpace(layout, tenant, job.full_set, job.backup_set_id, pg, job.key),
+            MacroSpace(
+                layout, tenant, job.full_set, job.backup_set_id, pg, job.key, resumed.next_sub if resumed else 0
+            ),
             job.compression,
             previous=before,
             progress=count,

@@ -143,6 +143,23 @@ def begin_backup(infos: Sequence[BackupInfo], info: BackupInfo) -> tuple[BackupI
     return (*failed, info)
 
 
+def resume_backup(infos: Sequence[BackupInfo], info: BackupInfo) -> tuple[BackupInfo, ...]:
+    """Put ``info`` in the place of the last backup, which was interrupted (DOING) and has the same number.
+
+    They differ, so that whoever began the earlier attempt, should it only seem dead, cannot finish it any more.
+    Raises StateError when there is no such backup.
+    """
+    last = infos[-1] if infos else None
+    if info.status != BackupStatus.DOING or last is None or last.status != BackupStatus.DOING or last == info:
+        raise StateError(f"backup {info.inc_backup_set_id} cannot be gone on with: the last one is not unfinished")
+    if (last.full_backup_set_id, last.inc_backup_set_id) != (info.full_backup_set_id, info.inc_backup_set_id):
+        raise StateError(
+            f"backup {info.inc_backup_set_id} cannot be gone on with: the last one is {last.inc_backup_set_id}",
+            hint="Another coordinator began one; run the command again.",
+        )
+    return (*infos[:-1], info)
+
+
 def finish_backup(infos: Sequence[BackupInfo], info: BackupInfo) -> tuple[BackupInfo, ...]:
     """Replace the last element by ``info``, which differs from it in status only, SUCCESS or FAILED.
 

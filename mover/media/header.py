@@ -46,6 +46,7 @@ class DataType(IntEnum):
     ROUND_RECORD = 204
     KEY_RING = 205
     CLUSTER_RECORD = 206
+    WRITTEN = 207
     COPY_RECORD = 210
 
 

@@ -1,7 +1,8 @@
 """Every path below a destination: the documented tree, built by :class:`Layout` and read back by :func:`parse_path`.
 
 ``<cluster_name>/<cluster_id>/incarnation_1/...``, relative to the root of the destination, POSIX separators. The names
-are OceanBase 3.1.0's; ``mover_manifest``, ``mover_round``, ``mover_stop`` and ``mover_keys`` are mover's own.
+are OceanBase 3.1.0's; ``mover_manifest``, ``mover_written``, ``mover_round``, ``mover_stop`` and ``mover_keys`` are
+mover's own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from mover.media.pg import PGKey
 INCARNATION = 1
 SYS_TENANT_ID = 1
 MANIFEST_NAME = "mover_manifest"
+WRITTEN_NAME = "mover_written"
 ROUND_RECORD_NAME = "mover_round"
 CLUSTER_RECORD_NAME = "mover_cluster"
 STOP_REQUEST_NAME = "mover_stop"
@@ -54,6 +56,7 @@ class FileKind(Enum):
     SINGLE_PIECE_INFO = "single_piece_info"
     SET_FILE_INFO = "backup_set_file_info"
     MANIFEST = "mover_manifest"
+    WRITTEN = "mover_written"
     ROUND_RECORD = "mover_round"
     CLUSTER_RECORD = "mover_cluster"
     STOP_REQUEST = "mover_stop"
@@ -247,6 +250,11 @@ class Layout:
         """mover's manifest of one backup."""
         return f"{self.backup_dir(tenant_id, full_set, inc_set)}/{MANIFEST_NAME}"
 
+    def written(self, tenant_id: int, full_set: int, inc_set: int, pg: PGKey, sub: int) -> str:
+        """What a macro file of an unfinished backup holds."""
+        name = f"{WRITTEN_NAME}.{pg.table_id}.{pg.partition_id}.{sub}"
+        return f"{self.backup_dir(tenant_id, full_set, inc_set)}/{name}"
+
     def pg_data_dir(self, tenant_id: int, full_set: int, pg: PGKey) -> str:
         return f"{self.set_dir(tenant_id, full_set)}/data/{pg.table_id}/{pg.partition_id}"
 
@@ -348,6 +356,10 @@ def _patterns() -> Iterator[tuple[FileKind, re.Pattern[str]]]:
         yield rule(kind, rf"{_BACKUP}/{kind.value}")
     for kind in (FileKind.META_FILE, FileKind.META_INDEX_FILE):
         yield rule(kind, rf"{_BACKUP}/{kind.value}_(?P<task_id>{_N})")
+    yield rule(
+        FileKind.WRITTEN,
+        rf"{_BACKUP}/{WRITTEN_NAME}\.(?P<table_id>{_N})\.(?P<partition_id>-?{_N})\.(?P<sub>{_N})",
+    )
     yield rule(FileKind.MACRO_BLOCK, rf"{_MACRO_DIR}macro_block_(?P<inc_set>{_N})\.(?P<sub>{_N})")
     yield rule(
         FileKind.MACRO_BLOCK_INDEX, rf"{_MACRO_DIR}macro_block_index_(?P<inc_set>{_N})(?:\.(?P<retry>[1-9][0-9]*))?"

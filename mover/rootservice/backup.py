@@ -1,8 +1,9 @@
 """BACKUP DATABASE and BACKUP INCREMENTAL DATABASE: preconditions, numbering, the task, the archive gate, publication.
 
 Order: the set is announced as DOING before a byte of it is written, its bytes and its manifest become durable, the
-archive passes its end, and only then it is SUCCESS. A run that dies leaves a DOING entry, which the next run turns into
-FAILED and clears away.
+archive passes its end, and only then it is SUCCESS. A run that dies, or that the end of the window or the destination
+stops, leaves a DOING entry: the next one goes on with it where macro files of it are there, else turns it into FAILED
+and clears it away.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import asyncio
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from mover.encryption.cipher import DataKey
+from mover.clock import iso_from_us
 from mover.errors import (
     OB_BACKUP_CAN_NOT_START,
     Cancelled,
@@ -28,33 +29,29 @@ from mover.executor.base import AttemptId, Batch, BatchDone, BatchFailed, Execut
 from mover.executor.local import LOCAL_HOST, LocalExecutor
 from mover.media.archive_info import ArchiveRound, ArchiveStatus, current_round
 from mover.media.backup_info import (
-    COMPATIBLE_310,
     BackupInfo,
     BackupStatus,
-    BackupType,
     begin_backup,
     finish_backup,
-    last_success,
-    next_set_id,
+    resume_backup,
 )
-from mover.media.set_info import BackupSetInfo, append_set_info, encode_set_infos
+from mover.media.set_info import BackupSetInfo, append_set_info, encode_set_infos, set_view
 from mover.repository.archive_state import load_record, load_rounds, load_shown_record
 from mover.repository.remains import remove_remains
 from mover.repository.sets import (
-    LoadedSet,
-    load_cluster_infos,
     load_infos,
-    load_set,
     load_set_infos,
     publish_infos,
 )
+from mover.repository.unfinished import clear_for_next_attempt, forget_written
 from mover.rootservice import archive, cluster_backups
+from mover.rootservice.backup_decision import BackupPlan, decide
 from mover.rootservice.backup_task import BackupTask, run_pg_task
 from mover.rootservice.catalog import Catalog
 from mover.rootservice.cluster_backups import ClusterSets
-from mover.rootservice.key_settings import require_same, writing_key
 from mover.rootservice.lease import Lease
 from mover.rootservice.same_destination import require_known_rounds, require_mount_file
+from mover.rootservice.schedule import Window
 from mover.rootservice.session import Session
 from mover.rootservice.tenant_files import cluster_version, write_tenant_files
 from mover.rootservice.views import SetView, set_view_of
@@ -64,98 +61,115 @@ ARCHIVE_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class BackupPlan:
-    """What a backup would do; nothing was written."""
+class BackupPaused:
+    """A backup that the end of the window stopped: the next one goes on with it."""
 
     tenant_id: int
-    backup_set_id: int
-    full_backup_set_id: int
-    prev_backup_set_id: int
-    backup_type: str
-    reason: str
-    path: str
-    restorable: bool = True
+    info: BackupInfo
+    until: str
+    restorable: bool = False
     warnings: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        plan = dataclasses.asdict(self)
-        del plan["restorable"], plan["warnings"]
-        return {"plan": plan}
+        return {**set_view(self.tenant_id, self.info), "paused": True, "window": self.until}
 
 
-@dataclass(frozen=True, slots=True)
-class _Decision:
-    """The set that will be made."""
-
-    info: BackupInfo
-    previous: LoadedSet | None
-    key: DataKey | None  # encrypts the set
-    stale: tuple[BackupInfo, ...]  # backups that failed, or whose coordinator died, and may have left files
-    reason: str
+class _WindowOver(Exception):
+    """The window ended before the backup did."""
 
 
 async def run(
-    session: Session, *, incremental: bool, plan: bool, stop: asyncio.Event, tenants: Sequence[str] = ()
-) -> SetView | BackupPlan | ClusterSets:
-    """Take a backup of the tenant.
+    session: Session, *, incremental: bool | None, plan: bool, stop: asyncio.Event, tenants: Sequence[str] = ()
+) -> SetView | BackupPlan | BackupPaused | ClusterSets:
+    """Take a backup of the tenant, or go on with one of the same kind that was interrupted.
 
     Args:
-        incremental: store only what changed since the last successful set; a full when there is none.
+        incremental: store only what changed since the last successful set; a full when there is none. None: of the kind
+            of the interrupted one.
         plan: only say what would be done.
         stop: set it to cancel: everything written is removed and Cancelled is raised.
         tenants: of a cluster: only these, by name or id.
 
     Raises:
-        PreconditionError: -9040 when no archive round is DOING, -9036 when another backup runs.
+        PreconditionError: -9040 when no archive round is DOING, -9036 when another backup runs; there is nothing to go
+            on with; it is not the time of the window.
         MountError: -9051 when the destination's directory is not the one it was.
     """
+    until_us = _end_of_window(session)
     async with session.lease("backup", floor=await _epoch_floor(session)) as lease:
         round_info = await _require_archive(session)
         if session.maybe_cluster is not None:
+            if incremental is None or until_us is not None:
+                raise PreconditionError(
+                    "backups of a cluster cannot be interrupted and gone on with yet",
+                    hint="use `mover backup full` or `incremental`, without --window",
+                )
             how = {"incremental": incremental, "plan": plan}
             cluster = session.maybe_cluster
             return await cluster_backups.run(session, cluster, lease, round_info, stop=stop, tenants=tenants, **how)
-        decision = await _decide(session, incremental, planned=plan)
+        decision = await decide(session, incremental, planned=plan)
         repository, info = session.repository, decision.info
         if plan:
-            return BackupPlan(
-                tenant_id=repository.tenant_id,
-                backup_set_id=info.inc_backup_set_id,
-                full_backup_set_id=info.full_backup_set_id,
-                prev_backup_set_id=info.prev_inc_backup_set_id,
-                backup_type=BackupType(info.backup_type).letter,
-                reason=decision.reason,
-                path=repository.layout.backup_dir(
-                    repository.tenant_id, info.full_backup_set_id, info.inc_backup_set_id
-                ),
-            )
+            return decision.plan(repository)
         if decision.reason:
             session.emit(Notice("backup", decision.reason))
         identity = await session.store.identity()
         if stop.is_set():
             raise Cancelled("the backup was cancelled before it began")
         lease.check()
-        await publish_infos(repository, begin_backup(await load_infos(repository), info))
-        task = BackupTask(session, lease, identity, info, decision.previous, round_info.round_id, decision.key)
+        announce = begin_backup if decision.resumed is None else resume_backup
+        await publish_infos(repository, announce(await load_infos(repository), info))
+        task = BackupTask(
+            session,
+            lease,
+            identity,
+            info,
+            decision.previous,
+            round_info.round_id,
+            decision.key,
+            decision.resumed,
+        )
         try:
+            if decision.resumed is not None:
+                await clear_for_next_attempt(repository, decision.resumed)
             await _clear_away(session, decision.stale)
             await write_tenant_files(repository, identity, info)
             await task.begin()
-            receipt = await _execute(session, task, stop)
+            receipt = await _execute(session, task, stop, until_us)
             lease.check()
             restorable = await _wait_for_archive(session, task, receipt, stop)
             lease.check()
+        except _WindowOver:
+            number, window = info.inc_backup_set_id, session.settings.window
+            text = f"the window {window} is over: the next backup goes on with set {number}"
+            session.emit(Notice("backup", text))
+            await task.pause(text)
+            return BackupPaused(repository.tenant_id, info, session.settings.window or "")
         except BaseException as exc:
             await asyncio.shield(_fail(session, lease, task, info, exc))
             raise
         await _publish(session, lease, info, receipt, identity)
         try:
+            await forget_written(repository, info)
             await task.finish(0, "", receipt)
         except UnreachableError as exc:
             # The set is there whatever the catalog says: it is an index, and the next backup corrects the row.
             session.emit(Notice("backup", f"backup set {info.inc_backup_set_id} is complete, but {exc.message}"))
     done = dataclasses.replace(info, status=BackupStatus.SUCCESS)
     return await set_view_of(repository, done, restorable=restorable)
+
+
+def _end_of_window(session: Session) -> int | None:
+    if session.settings.window is None:
+        return None
+    window, now_us = Window.parse(session.settings.window), session.clock.now_us()
+    end_us = window.end_after(now_us)
+    if end_us is None:
+        raise PreconditionError(
+            f"it is {iso_from_us(now_us)}, and backups may run at {window} only",
+            hint="wait for the window, or give another one with --window",
+        )
+    return end_us
 
 
 async def _epoch_floor(session: Session) -> int:
@@ -197,47 +211,8 @@ async def _require_archive(session: Session) -> ArchiveRound:
     return current
 
 
-async def _decide(session: Session, incremental: bool, *, planned: bool) -> _Decision:
-    """Number and type of the set, what it builds on, and its key; the destination's first one, unless only planned."""
-    key = await writing_key(session, make=not planned)
-    repository = session.repository
-    infos = await load_infos(repository)
-    number = next_set_id(infos, await load_cluster_infos(repository))
-    # Every backup clears away what failed since the last good one, so that older failures have nothing left.
-    good = max((info.inc_backup_set_id for info in infos if info.status == BackupStatus.SUCCESS), default=0)
-    stale = tuple(i for i in infos if i.status != BackupStatus.SUCCESS and i.inc_backup_set_id > good)
-    base = last_success(infos) if incremental else None
-    reason = ""
-    if incremental and base is None:
-        reason = "there is no complete backup to build on: the incremental becomes a full"
-    previous = await load_set(repository, base) if base is not None else None
-    if previous is not None:
-        require_same(f"backup set {previous.facts.backup_set_id}", previous.facts.key_id, key)
-    now_us = session.clock.now_us()
-    identity = await session.store.identity()
-    if previous is not None and previous.facts.engine != identity.kind:
-        raise StateError(f"backup set {previous.facts.backup_set_id} was taken of a {previous.facts.engine} store")
-    info = BackupInfo(
-        full_backup_set_id=base.full_backup_set_id if base else number,
-        inc_backup_set_id=number,
-        backup_data_version=now_us,
-        backup_snapshot_version=now_us,
-        backup_schema_version=now_us,
-        frozen_snapshot_version=now_us,
-        frozen_schema_version=now_us,
-        prev_full_backup_set_id=base.full_backup_set_id if base else 0,
-        prev_inc_backup_set_id=base.inc_backup_set_id if base else 0,
-        prev_backup_data_version=base.backup_data_version if base else 0,
-        compatible=COMPATIBLE_310,
-        cluster_version=cluster_version(identity.version),
-        backup_type=BackupType.INCREMENTAL if base else BackupType.FULL,
-        status=BackupStatus.DOING,
-    )
-    return _Decision(info, previous, key, stale, reason)
-
-
-async def _execute(session: Session, task: BackupTask, stop: asyncio.Event) -> Mapping[str, Any]:
-    """Hand the PGs to the executor and follow them until the last one ended."""
+async def _execute(session: Session, task: BackupTask, stop: asyncio.Event, until_us: int | None) -> Mapping[str, Any]:
+    """Hand the PGs to the executor and follow them until the last one ended. Raises _WindowOver at ``until_us``."""
 
     async def agent(_batch: Batch, report: Any) -> Mapping[str, Any]:
         return await run_pg_task(task, report)
@@ -247,9 +222,11 @@ async def _execute(session: Session, task: BackupTask, stop: asyncio.Event) -> M
         await executor.submit(Batch(attempt, LOCAL_HOST, (task.identity.pg,)))
         events = executor.events()
         while True:
-            event = await _next_event(events, task, stop)
-            if event is None:
+            event = await _next_event(events, task, stop, until_us)
+            if isinstance(event, str):
                 await executor.abort([attempt], grace=30.0)
+                if event == "window":
+                    raise _WindowOver
                 raise Cancelled(
                     f"backup set {task.info.inc_backup_set_id} was cancelled", hint="what it had written was removed"
                 )
@@ -263,8 +240,11 @@ async def _execute(session: Session, task: BackupTask, stop: asyncio.Event) -> M
                     raise error
 
 
-async def _next_event(events: Any, task: BackupTask, stop: asyncio.Event) -> ExecutorEvent | None:
-    """The next event, or None when the backup is to be cancelled."""
+async def _next_event(
+    events: Any, task: BackupTask, stop: asyncio.Event, until_us: int | None
+) -> ExecutorEvent | Literal["cancel", "window"]:
+    """The next event, or why the backup has to stop."""
+    clock = task.session.clock
     coming = asyncio.ensure_future(anext(events))
     stopping = asyncio.ensure_future(stop.wait())
     try:
@@ -272,7 +252,9 @@ async def _next_event(events: Any, task: BackupTask, stop: asyncio.Event) -> Exe
             await asyncio.wait({coming, stopping}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
             # Asked also while events come faster than the wait times out.
             if stopping.done() or await task.cancel_requested():
-                return None
+                return "cancel"
+            if until_us is not None and clock.now_us() >= until_us:
+                return "window"
             if coming.done():
                 return coming.result()  # type: ignore[no-any-return]
     finally:
@@ -350,8 +332,14 @@ async def _publish(
 
 
 async def _fail(session: Session, lease: Lease, task: BackupTask, info: BackupInfo, exc: BaseException) -> None:
-    """Say FAILED and clear away what can be. Bounded, and silent about a destination that is the reason itself."""
+    """Say FAILED and clear away what can be. Bounded, and silent about a destination that is the reason itself.
+
+    What only the destination or the source's absence stopped is left as it is, DOING: the next backup goes on with it.
+    """
     code = exc.code or -1 if isinstance(exc, MoverError) else -1
+    if isinstance(exc, UnreachableError):
+        await _note_end(task, code, exc)
+        return
     try:
         async with asyncio.timeout(30):
             lease.check()
@@ -362,6 +350,10 @@ async def _fail(session: Session, lease: Lease, task: BackupTask, info: BackupIn
     except (MoverError, TimeoutError) as second:
         text = f"backup set {info.inc_backup_set_id} could not be cleared away: {second}"
         session.emit(Notice("backup", text, "the next backup does it"))
+    await _note_end(task, code, exc)
+
+
+async def _note_end(task: BackupTask, code: int, exc: BaseException) -> None:
     try:
         await task.finish(code, str(exc))
     except MoverError:

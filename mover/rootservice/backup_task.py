@@ -19,6 +19,7 @@ from mover.events import Phase
 from mover.executor.base import Report
 from mover.media.backup_info import BackupInfo, BackupType
 from mover.repository.sets import LoadedSet
+from mover.repository.unfinished import Unfinished
 from mover.rootservice.catalog import Catalog
 from mover.rootservice.catalog_tables import backup_task, pg_task
 from mover.rootservice.lease import Lease, is_held
@@ -49,6 +50,7 @@ class BackupTask:
     previous: LoadedSet | None
     log_round: int
     key: DataKey | None = None  # encrypts the set
+    resumed: Unfinished | None = None
     _persisted: float = field(default=float("-inf"), init=False)
     _asked: float = field(default=float("-inf"), init=False)
 
@@ -108,6 +110,10 @@ class BackupTask:
             done["finish_macro_block_count"] = receipt["macro_block_count"]
         await self._update(done)
 
+    async def pause(self, comment: str) -> None:
+        """The task stops here and a later backup goes on with it; nobody works on it meanwhile."""
+        await self._update({"comment": comment})
+
     async def cancel_requested(self) -> bool:
         """True once `mover backup cancel` asked for it; looks at most once a second."""
         now = self.session.clock.monotonic()
@@ -127,6 +133,8 @@ class BackupTask:
             await self.lease.guard(connection)
             for table, known in ((backup_task, None), (pg_task, names)):
                 chosen = {name: value for name, value in values.items() if known is None or name in known}
+                if not chosen:
+                    continue
                 statement = update(table).values(**chosen)
                 for name, value in self._keys.items():
                     statement = statement.where(table.c[name] == value)
@@ -185,6 +193,7 @@ async def run_pg_task(task: BackupTask, report: Report) -> Mapping[str, Any]:
             receipt = await writer.write(
                 capture,
                 task.previous,
+                task.resumed,
                 now_us=session.clock.now_us,
                 progress=progress,
                 phase=lambda name: session.emit(Phase("backup", name)),

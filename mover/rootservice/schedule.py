@@ -1,4 +1,4 @@
-"""When backups are taken: cron expressions, and what they say comes next. Pure: the time is given.
+"""When backups are taken: cron expressions and what they say comes next, and the window they have to keep to. Pure.
 
 OceanBase's documentation has a full on Saturday and incrementals on Tuesday and Thursday as its example:
 ``0 1 * * SAT`` and ``0 1 * * TUE,THU``.
@@ -6,15 +6,17 @@ OceanBase's documentation has a full on Saturday and incrementals on Tuesday and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Literal
 
 from cronsim import CronSim
 
 Work = Literal["full", "incremental"]
+_WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -59,6 +61,41 @@ class Schedule:
                 break
             found.append(due)
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A time of each day, in the local zone: ``01:00-05:00``, or over midnight ``22:00-04:00``; minutes of the day."""
+
+    begin: int
+    end: int
+
+    @classmethod
+    def parse(cls, text: str) -> Window:
+        """From ``HH:MM-HH:MM``. Raises ValueError."""
+        match = _WINDOW.fullmatch(text.strip())
+        if match is None:
+            raise ValueError(f"must be HH:MM-HH:MM, such as 01:00-05:00, not {text!r}")
+        begin, end = (int(match[n]) * 60 + int(match[n + 1]) for n in (1, 3))
+        if begin == end:
+            raise ValueError(f"must not begin when it ends: {text!r}")
+        return cls(begin, end)
+
+    def __str__(self) -> str:
+        return "-".join(f"{minutes // 60:02}:{minutes % 60:02}" for minutes in (self.begin, self.end))
+
+    def end_after(self, us: int) -> int | None:
+        """When the window ends that is open at a moment, both in us since the epoch; None when none is."""
+        wall = datetime.fromtimestamp(us / 1_000_000)
+        day = wall.replace(hour=0, minute=0, second=0, microsecond=0)
+        minute = (wall - day).total_seconds() / 60
+        if self.begin < self.end:
+            open_now, days = self.begin <= minute < self.end, 0
+        else:
+            open_now, days = minute >= self.begin or minute < self.end, int(minute >= self.begin)
+        if not open_now:
+            return None
+        return int((day + timedelta(days=days, minutes=self.end)).timestamp() * 1_000_000)
 
 
 def _times(expression: str, us: int) -> Iterator[int]:

@@ -16,6 +16,7 @@ from mover.datapath.buffers import END_MARK_ROOM, FRAME_ROOM, BufferPool, plan_m
 from mover.datapath.compression import Chooser, Compression
 from mover.datapath.intake import PackCounters
 from mover.datapath.packer import MacroFiles
+from mover.datapath.parts import PartFrame
 from mover.datapath.pipeline import pack_blocks
 from mover.errors import IntegrityError, MoverError
 from mover.kernel import xxh3_128
@@ -197,7 +198,8 @@ async def test_a_lane_that_is_cancelled_while_others_have_their_turn_gives_its_p
     first, second = await work.parts.take(2)
     first.filled = second.filled = 4096
     async with work.files._turn:
-        waiting = asyncio.create_task(work.files.append(first, 1))
+        frame = PartFrame(1, identify(1, linked_block(b"x")), bytes(16), 0, 4096)
+        waiting = asyncio.create_task(work.files.append(first, [frame]))
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
