@@ -28,6 +28,7 @@ from mover.media.meta import iter_meta_records as iter_meta
 from mover.media.sealed import Opening
 from mover.media.sealed_log import is_sealed, key_id, opened
 from mover.media.serial import Buffer
+from mover.media.written import Written
 
 Records = Iterator[dict[str, Any]]
 Pieces = Iterable[Buffer]
@@ -49,6 +50,7 @@ _BY_DATA_TYPE = {
     DataType.SINGLE_PIECE_INFO: FileKind.SINGLE_PIECE_INFO,
     DataType.SET_FILE_INFO: FileKind.SET_FILE_INFO,
     DataType.MANIFEST_FACTS: FileKind.MANIFEST,
+    DataType.WRITTEN: FileKind.WRITTEN,
     DataType.ROUND_RECORD: FileKind.ROUND_RECORD,
     DataType.CLUSTER_RECORD: FileKind.CLUSTER_RECORD,
     DataType.COPY_RECORD: FileKind.COPY_RECORD,
@@ -339,10 +341,20 @@ def _archive_data(stream: Pieces, opening: Opening | None) -> Records:
         yield {"record": "damage" if damaged else "torn_tail", **jsonable(found.torn)}
 
 
+def _written(frames: Iterator[Frame], _strict: bool) -> Records:
+    for source in frames:
+        record = Written.of_frame(source)
+        facts = {"compression": record.compression, "key_id": record.key_id, "blocks": len(record.blocks)}
+        yield {"record": "written", "sub": record.sub, "bytes": record.size, "digest": record.digest.hex(), **facts}
+        for block in record.blocks:
+            yield {"record": "written_block", **jsonable(block)}
+
+
 _FRAMED: dict[FileKind, tuple[DataType, Callable[[Iterator[Frame], bool], Records]]] = {
     FileKind.MACRO_BLOCK: (DataType.MACRO_DATA, _macro_blocks),
     FileKind.MACRO_BLOCK_INDEX: (DataType.MACRO_DATA_INDEX, _macro_index),
     FileKind.META_FILE: (DataType.META, _metas),
     FileKind.META_INDEX_FILE: (DataType.META_INDEX, _meta_index),
+    FileKind.WRITTEN: (DataType.WRITTEN, _written),
 }
 _LARGE = {*_FRAMED, FileKind.MANIFEST, FileKind.ARCHIVE_DATA}

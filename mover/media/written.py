@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mover.errors import FormatError
-from mover.media.frames import end_mark, frame, iter_frames, sealed_frame
+from mover.media.frames import Frame, end_mark, frame, iter_frames, sealed_frame
 from mover.media.header import DataType
 from mover.media.manifest import DIGEST_SIZE
 from mover.media.meta import canonical_json, parse_json
@@ -70,7 +70,12 @@ class Written:
         frames = list(iter_frames(data, data_type=DataType.WRITTEN, opening=opening))
         if len(frames) != 1:
             raise FormatError(f"bad list of written blocks: expected one record, found {len(frames)}", offset=0)
-        found = parse_json(frames[0].data().decode("utf-8", "replace"), "list of written blocks")
+        return cls.of_frame(frames[0])
+
+    @classmethod
+    def of_frame(cls, source: Frame) -> Written:
+        """From the one frame of a file. Raises FormatError."""
+        found = parse_json(source.data().decode("utf-8", "replace"), "list of written blocks")
         try:
             return cls(
                 sub=_number(found["sub"]),

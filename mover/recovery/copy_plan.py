@@ -41,6 +41,7 @@ _PUBLISHED = {
     FileKind.SINGLE_PIECE_INFO,
     FileKind.STOP_REQUEST,
     FileKind.BACKUP_SET_INFO,
+    FileKind.WRITTEN,
 }
 
 

@@ -15,6 +15,7 @@ from mover.media.written import Written
 from mover.repository.placement import Placement, WrittenFile
 from mover.repository.tree import Repository
 from mover.store.base import BlockIdentity
+from mover.target.base import ObjectInfo
 
 # An earlier attempt that only seemed dead may still be writing its next files: a new one leaves it room for a terabyte.
 _SPARE_SUBS = 1 << 10
@@ -61,11 +62,9 @@ async def load_unfinished(
             next_sub = max(next_sub, (parsed.sub or 0) + _SPARE_SUBS)
     placements: dict[int, Placement] = {}
     files = []
-    async for file in repository.files(layout.backup_dir(tenant, full, own)):
+    for file in await written_lists(repository, info):
         parsed = layout.parse(file.path)
-        if parsed is None or parsed.kind is not FileKind.WRITTEN:
-            continue
-        if (parsed.table_id, parsed.partition_id) != (pg.table_id, pg.partition_id):
+        if parsed is None or (parsed.table_id, parsed.partition_id) != (pg.table_id, pg.partition_id):
             continue
         data = await repository.target.get(file.path)
         try:
@@ -113,13 +112,17 @@ async def clear_for_next_attempt(repository: Repository, unfinished: Unfinished)
     await repository.target.delete_many(gone)
 
 
-async def forget_written(repository: Repository, info: BackupInfo) -> None:
-    """The backup is complete: remove its lists of written blocks. Idempotent."""
+async def written_lists(repository: Repository, info: BackupInfo) -> list[ObjectInfo]:
+    """The lists of written blocks of a backup."""
     layout, tenant = repository.layout, repository.tenant_id
-    directory = layout.backup_dir(tenant, info.full_backup_set_id, info.inc_backup_set_id)
     lists = []
-    async for file in repository.files(directory):
+    async for file in repository.files(layout.backup_dir(tenant, info.full_backup_set_id, info.inc_backup_set_id)):
         parsed = layout.parse(file.path)
         if parsed is not None and parsed.kind is FileKind.WRITTEN:
-            lists.append(file.path)
-    await repository.target.delete_many(lists)
+            lists.append(file)
+    return lists
+
+
+async def forget_written(repository: Repository, info: BackupInfo) -> None:
+    """The backup is complete: remove its lists of written blocks. Idempotent."""
+    await repository.target.delete_many([file.path for file in await written_lists(repository, info)])

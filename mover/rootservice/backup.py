@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -143,7 +144,8 @@ async def run(
             number, window = info.inc_backup_set_id, session.settings.window
             text = f"the window {window} is over: the next backup goes on with set {number}"
             session.emit(Notice("backup", text))
-            await task.pause(text)
+            with suppress(MoverError):  # the catalog is only an index
+                await task.pause(text)
             return BackupPaused(repository.tenant_id, info, session.settings.window or "")
         except BaseException as exc:
             await asyncio.shield(_fail(session, lease, task, info, exc))

@@ -108,6 +108,9 @@ async def decide(session: Session, incremental: bool | None, *, planned: bool) -
     if previous is not None:
         require_same(f"backup set {previous.facts.backup_set_id}", previous.facts.key_id, key)
     now_us = session.clock.now_us()
+    if resumed is not None:
+        # It must differ from the attempt before, whatever the clock did: see resume_backup.
+        now_us = max(now_us, resumed.info.backup_snapshot_version + 1)
     identity = await session.store.identity()
     if previous is not None and previous.facts.engine != identity.kind:
         raise StateError(f"backup set {previous.facts.backup_set_id} was taken of a {previous.facts.engine} store")

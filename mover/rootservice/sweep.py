@@ -16,12 +16,13 @@ from typing import Any
 from mover.clock import iso_from_us
 from mover.errors import ConfigError, TargetLocked
 from mover.events import Phase
-from mover.media.backup_info import BackupInfo, BackupStatus
+from mover.media.backup_info import BackupInfo, BackupStatus, last_success
 from mover.media.layout import Layout
 from mover.repository.remains import remains_of
 from mover.repository.sets import load_infos, publish_infos
+from mover.repository.unfinished import written_lists
 from mover.rootservice.session import Session
-from mover.target.base import Leftover
+from mover.target.base import Leftover, ObjectInfo
 
 LEAST_AGE_SECONDS = 60.0
 _AT_ONCE = 1000  # files that are removed between two looks at the lease
@@ -73,6 +74,7 @@ def plan_sweep(
     leftovers: Iterable[Leftover],
     dead: Mapping[int, tuple[BackupInfo, Sequence[tuple[str, int]]]],
     before_us: int,
+    lists: Sequence[ObjectInfo] = (),
 ) -> SweepReport:
     """What to remove. Pure.
 
@@ -80,6 +82,7 @@ def plan_sweep(
         leftovers: every unfinished write at the destination.
         dead: by set id, backups that nobody will complete with their files (path, size).
         before_us: what began at or after this moment stays.
+        lists: of written blocks, of the newest backup that is complete.
     """
     removals: list[Removal] = []
     kept = foreign = 0
@@ -97,6 +100,8 @@ def plan_sweep(
             continue
         why = f"backup set {set_id} was never completed"
         removals += [Removal(path, "file", why, info.backup_snapshot_version, size) for path, size in files]
+    why = "of use only until its backup was complete"
+    removals += [Removal(each.path, "file", why, before_us, each.size) for each in lists]
     return SweepReport(tuple(removals), kept, foreign, plan=True)
 
 
@@ -127,7 +132,10 @@ async def sweep(session: Session, *, older_than: float, plan: bool) -> SweepRepo
                 found = await remains_of(repository, info)
                 dead[info.inc_backup_set_id] = (info, [(file.path, file.size) for file in found])
         leftovers = [found async for found in repository.target.leftovers("")]
-        report = plan_sweep(repository.layout, leftovers, dead, session.clock.now_us() - round(older_than * 1_000_000))
+        before_us = session.clock.now_us() - round(older_than * 1_000_000)
+        last = last_success(infos)
+        lists = await written_lists(repository, last) if last else []
+        report = plan_sweep(repository.layout, leftovers, dead, before_us, lists)
         if plan:
             return report
         session.emit(Phase("sweep", "remove", f"{len(report.removals)} items"))

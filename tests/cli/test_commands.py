@@ -56,6 +56,7 @@ def test_the_commands_are_the_ones_that_work():
         "archivelog run",
         "backup full",
         "backup incremental",
+        "backup resume",
         "backup cancel",
         "backup status",
         "restore",
