@@ -3,18 +3,19 @@
 The table is the :class:`Settings` class itself: a row is a field, and ``OPTIONS`` lists the rows. Precedence: flag,
 then environment, then file, then default; :meth:`Settings.origins` says which one it was.
 """
-# ruff: noqa: RUF009 - _row() makes a dataclass field, which the rule cannot see
+# ruff: noqa: RUF009 - row() makes a dataclass field, which the rule cannot see
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mover import config_values as values
+from mover.config_option import Option, Origin, row
 from mover.config_secret import MASK, redact_url, url_secrets
 from mover.errors import ConfigError
 
@@ -24,62 +25,7 @@ FILE_VARIABLE = "MOVER_CONFIG"
 _FOREIGN_VARIABLES = frozenset({FILE_VARIABLE, "MOVER_PURE", "MOVER_DEBUG"})
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One row of the table."""
-
-    name: str  # the attribute of Settings
-    parse: Callable[[object], Any]
-    default: Callable[[Mapping[str, str]], Any]
-    toml: str  # dotted key in the file
-    metavar: str  # what stands for the value in the help
-    help: str
-    secret: bool = False  # never shown, and never a flag: argv is public
-    show: Callable[[Any], str] = str
-
-    @property
-    def env(self) -> str:
-        return f"MOVER_{self.name.upper()}"
-
-    @property
-    def flag(self) -> str | None:
-        return None if self.secret else "--" + self.name.replace("_", "-")
-
-    def text(self, value: Any) -> str:
-        """A value of it as people read it; "-" for none."""
-        nothing = value is None and self.show is not values.format_automatic
-        return "-" if nothing else self.show(value)
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a value came from: ``flag``, ``environment``, ``file`` or ``default``, and the exact place."""
-
-    kind: str
-    place: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.place}".rstrip()
-
-
 _DEFAULT = Origin("default")
-
-
-def _row(
-    parse: Callable[[object], Any],
-    default: Any,
-    metavar: str,
-    help: str,
-    *,
-    toml: str | None = None,
-    secret: bool = False,
-    show: Callable[[Any], str] = str,
-) -> Any:
-    """A field of Settings that is a row of the table. ``default`` may be a function of the environment."""
-    make = default if callable(default) else lambda _env: default
-    row = {"parse": parse, "default": make, "toml": toml, "metavar": metavar, "help": help}
-    metadata = {"option": {**row, "secret": secret, "show": show}}
-    return field(default_factory=lambda: make(os.environ), metadata=metadata)
 
 
 def _state_dir(env: Mapping[str, str]) -> Path:
@@ -96,200 +42,200 @@ def _processors(_env: Mapping[str, str]) -> int:
 class Settings:
     """Everything that can be set, with its type. Made by :func:`load`; frozen; its repr holds no secret."""
 
-    source: str | None = _row(
+    source: str | None = row(
         values.url,
         None,
         "URL",
         "What is backed up: seekdb:///base/dir, or oceanbase://user@host:2881/?data_dir=... (3.1).",
         show=redact_url,
     )
-    dest: str | None = _row(
+    dest: str | None = row(
         values.url, None, "URL", "Where backups live: file:///dir or s3://bucket/prefix?endpoint=URL.", show=redact_url
     )
-    catalog: str | None = _row(
+    catalog: str | None = row(
         values.url,
         None,
         "URL",
         "Catalog database as an SQLAlchemy URL; without it an SQLite file below the state directory.",
         show=redact_url,
     )
-    state_dir: Path = _row(values.path, _state_dir, "DIR", "Where mover keeps its own state: catalogs and log holds.")
-    cluster_name: str = _row(
+    state_dir: Path = row(values.path, _state_dir, "DIR", "Where mover keeps its own state: catalogs and log holds.")
+    cluster_name: str = row(
         values.cluster_name,
         "seekdb",
         "NAME",
         "Cluster name: the first directory at the destination.",
         toml="cluster.name",
     )
-    cluster_id: int = _row(
+    cluster_id: int = row(
         values.integer(1, 4294901759), 1, "N", "Cluster id: the second directory at the destination.", toml="cluster.id"
     )
-    compression: str = _row(
+    compression: str = row(
         values.compression,
         "auto",
         "KIND",
         "none (OceanBase reads the set), lz4, zstd:<level>, auto or auto:<min>..<max>: store as is unless it pays.",
     )
-    memory: int = _row(
+    memory: int = row(
         values.size(32 << 20),
         256 << 20,
         "SIZE",
         "Ceiling of the buffers that hold blocks and parts on their way.",
         show=values.format_size,
     )
-    concurrency: int | None = _row(
+    concurrency: int | None = row(
         values.automatic(values.integer(1, 1024)),
         None,
         "N",
         "Uploads or downloads in flight; auto: what pays is found by trying.",
         show=values.format_automatic,
     )
-    part_size: int = _row(
+    part_size: int = row(
         values.size(5 << 20, 5 << 30),
         8 << 20,
         "SIZE",
         "Size of the parts that a large file is uploaded in.",
         show=values.format_size,
     )
-    workers: int = _row(
+    workers: int = row(
         values.integer(1, 1024), _processors, "N", "Threads that verify, digest and compress; one per processor."
     )
-    processes: int | None = _row(
+    processes: int | None = row(
         values.automatic(values.integer(1, 256)),
         1,
         "N",
         "Processes that compress and send a backup's blocks; auto: one for every eight workers.",
         show=values.format_automatic,
     )
-    file_timeout: float = _row(
+    file_timeout: float = row(
         values.duration(1, 86400),
         300.0,
         "TIME",
         "How long one call into the file system of a file:// destination may take before it counts as hung.",
         show=values.format_duration,
     )
-    rate_limit: int | None = _row(
+    rate_limit: int | None = row(
         values.rate(values.size(64 << 10)),
         None,
         "SIZE/s",
         "Bytes a second to and from the destination, for all of this host's processes together.",
         show=values.format_rate(values.format_size),
     )
-    request_limit: int | None = _row(
+    request_limit: int | None = row(
         values.rate(values.integer(1, 1_000_000)),
         None,
         "N/s",
         "Requests a second, likewise; archiving goes first.",
         show=values.format_rate(str),
     )
-    retry_for: float = _row(
+    retry_for: float = row(
         values.duration(1, 86400),
         120.0,
         "TIME",
         "How long a request to an object store is repeated while it fails.",
         show=values.format_duration,
     )
-    sse: str | None = _row(values.text, None, "KIND", "Encryption at an object store: AES256 or aws:kms.")
-    sse_kms_key_id: str | None = _row(values.text, None, "ID", "Key of the store's KMS, for aws:kms.")
-    storage_class: str | None = _row(values.text, None, "NAME", "Storage class of what is written once.")
-    tags: str | None = _row(values.text, None, "KEY=VALUE,...", "Tags of every object.")
-    object_lock: str | None = _row(
+    sse: str | None = row(values.text, None, "KIND", "Encryption at an object store: AES256 or aws:kms.")
+    sse_kms_key_id: str | None = row(values.text, None, "ID", "Key of the store's KMS, for aws:kms.")
+    storage_class: str | None = row(values.text, None, "NAME", "Storage class of what is written once.")
+    tags: str | None = row(values.text, None, "KEY=VALUE,...", "Tags of every object.")
+    object_lock: str | None = row(
         values.text, None, "MODE:DAYSd", "Lock what is written once: governance:30d or compliance:30d."
     )
-    flush_interval: float = _row(
+    flush_interval: float = row(
         values.duration(0.01, 3600),
         0.5,
         "TIME",
         "How long the archive gathers log; up to three times that on an object store when little comes.",
         show=values.format_duration,
     )
-    archive_wait: float = _row(
+    archive_wait: float = row(
         values.duration(0, 86400),
         60.0,
         "TIME",
         "How long a backup waits for the archive to pass its end.",
         show=values.format_duration,
     )
-    lease_ttl: float = _row(
+    lease_ttl: float = row(
         values.duration(1, 3600),
         15.0,
         "TIME",
         "How long a coordinator that fell silent keeps others out.",
         show=values.format_duration,
     )
-    full_at: str | None = _row(
+    full_at: str | None = row(
         values.cron,
         None,
         "CRON",
         "When `mover serve` takes a full backup, such as `0 1 * * SAT`, in the local zone.",
         toml="schedule.full",
     )
-    incremental_at: str | None = _row(
+    incremental_at: str | None = row(
         values.cron,
         None,
         "CRON",
         "When `mover serve` takes an incremental backup, such as `0 1 * * TUE,THU`.",
         toml="schedule.incremental",
     )
-    window: str | None = _row(
+    window: str | None = row(
         values.window,
         None,
         "HH:MM-HH:MM",
         "When backups may run: one that is not done by its end stops there, and the next one goes on with it.",
         toml="schedule.window",
     )
-    progress_interval: float = _row(
+    progress_interval: float = row(
         values.duration(0.1, 86400),
         10.0,
         "TIME",
         "Time between progress lines where there is no terminal.",
         show=values.format_duration,
     )
-    scratch_dir: Path | None = _row(
+    scratch_dir: Path | None = row(
         values.path,
         None,
         "DIR",
         "Local disk for blocks that must be copied in a hurry; without it, the state directory.",
     )
-    source_user: str = _row(values.text, "root", "NAME", "User at the source.")
-    source_password: str | None = _row(
+    source_user: str = row(values.text, "root", "NAME", "User at the source.")
+    source_password: str | None = row(
         values.secret, None, "TEXT", "Password at the source: never a flag, never shown.", secret=True
     )
-    source_password_file: Path | None = _row(values.path, None, "FILE", "File whose first line is the password.")
-    encrypt: str = _row(
+    source_password_file: Path | None = row(values.path, None, "FILE", "File whose first line is the password.")
+    encrypt: str = row(
         values.choice("none", "aes-256-gcm"),
         "none",
         "CIPHER",
         "Encrypt backups and archived log: none or aes-256-gcm; then one of the next four says with which key.",
     )
-    encrypt_passphrase: str | None = _row(
+    encrypt_passphrase: str | None = row(
         values.secret, None, "TEXT", "Passphrase that wraps the data keys: never a flag, never shown.", secret=True
     )
-    encrypt_passphrase_file: Path | None = _row(values.path, None, "FILE", "File whose first line is the passphrase.")
-    encrypt_key_file: Path | None = _row(
+    encrypt_passphrase_file: Path | None = row(values.path, None, "FILE", "File whose first line is the passphrase.")
+    encrypt_key_file: Path | None = row(
         values.path, None, "FILE", "File of 32 bytes or 64 hexadecimal digits that wraps the data keys."
     )
-    encrypt_kms: str | None = _row(
+    encrypt_kms: str | None = row(
         values.url,
         None,
         "URL",
         "Key service that wraps the data keys: aws-kms://KEY?region=NAME or alibaba-kms://KEY?region=NAME.",
         show=redact_url,
     )
-    offline: bool = _row(
+    offline: bool = row(
         values.boolean,
         False,
         "",
         "The engine is stopped: read its files without asking it.",
         show=lambda v: str(v).lower(),
     )
-    log_level: str = _row(
+    log_level: str = row(
         values.choice("debug", "info", "warning", "error"),
         "warning",
         "LEVEL",
         "debug, info, warning or error, on stderr.",
     )
-    log_format: str = _row(values.choice("text", "json"), "text", "FORMAT", "text, or json: one object per line.")
+    log_format: str = row(values.choice("text", "json"), "text", "FORMAT", "text, or json: one object per line.")
 
     _origins: Mapping[str, Origin] = field(default_factory=dict, compare=False)
 
@@ -327,11 +273,11 @@ class Settings:
 
 
 def _options() -> Iterator[Option]:
-    for row in dataclasses.fields(Settings):
-        if "option" in row.metadata:
-            entry = dict(row.metadata["option"])
-            entry["toml"] = entry["toml"] or row.name
-            yield Option(name=row.name, **entry)
+    for member in dataclasses.fields(Settings):
+        if "option" in member.metadata:
+            entry = dict(member.metadata["option"])
+            entry["toml"] = entry["toml"] or member.name
+            yield Option(name=member.name, **entry)
 
 
 OPTIONS: tuple[Option, ...] = tuple(_options())

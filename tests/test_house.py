@@ -16,7 +16,18 @@ PACKAGE = ROOT / "mover"
 # Imports run from a line to itself and to the lines above it. Packages on one line do not know each other, but for the
 # first and the last: the ground is one piece, and so is what people see.
 LAYERS = [
-    {"errors", "events", "clock", "config", "config_secret", "config_values", "settled", "kernel", "_native"},
+    {
+        "errors",
+        "events",
+        "clock",
+        "config",
+        "config_option",
+        "config_secret",
+        "config_values",
+        "settled",
+        "kernel",
+        "_native",
+    },
     {"encryption"},
     {"media"},
     {"store", "target"},
