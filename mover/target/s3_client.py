@@ -50,7 +50,7 @@ class S3Client:
     machine's, in seconds, by the Date of its answers; None before the first.
 
     Args:
-        retry_for: seconds that a call is repeated for, twice what its body may take beside them.
+        retry_for: seconds that a call is repeated for; ``ATTEMPTS`` it has in any case.
         attempts: how often it is tried, instead, whatever time that takes.
     """
 
@@ -149,7 +149,8 @@ class S3Client:
         moved = max([size, *(len(memory) for memory in (body, into) if memory is not None)])
         # One that hangs must leave time for another.
         seconds = min(ATTEMPT_SECONDS, max(1.0, self._retry_for / 2)) + moved / SLOWEST_BYTES_PER_SECOND
-        over = self._clock.monotonic() + self._retry_for + 2 * moved / SLOWEST_BYTES_PER_SECOND
+        # Whatever it moves: a large one that is slow has its attempts, and nobody waits hours for one that is refused.
+        over = self._clock.monotonic() + self._retry_for
         about = OPERATIONS[operation]
         attempt = 0
         corrected: set[str] = set()
@@ -192,7 +193,7 @@ class S3Client:
                 self._note_clock(answer)
                 return answer
             self.retries += 1
-            longest = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (attempt - 1))
+            longest = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(attempt - 1, 16))
             wait = random.uniform(longest / 2, longest)
             await self._clock.sleep(max(wait, min(failure.retry_after, _LONGEST_ASKED)))
 

@@ -79,7 +79,7 @@ async def session_on(
     **settings: Any,
 ) -> AsyncIterator[Session]:
     """A session on ``dest`` (``root/dest``), its catalog in ``root/<catalog>.db``; ``session.events`` collects."""
-    inner = await open_target(dest or f"file://{root}/dest")
+    inner = await open_target(dest or f"file://{root}/dest", retry_for=settings.get("retry_for"))
     target = FaultyTarget(inner, **(faulty or {}))
     clock = SteppingClock()
     opened = await Catalog.open(f"sqlite+aiosqlite:///{root / catalog}.db", clock)
