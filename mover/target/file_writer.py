@@ -23,6 +23,7 @@ from mover.errors import MoverError, TargetError, TargetExists
 from mover.target.alignment import NO_DIRECT, direct_length
 from mover.target.base import ObjectInfo, Part
 from mover.target.calls import GRACE, Call, Calls
+from mover.target.fence import require_fence
 from mover.target.handles import FileHandle
 from mover.target.paths import temporary_name
 from mover.target.tree import Tree, info_of, reserve, write_all
@@ -80,6 +81,7 @@ class FileWriter:
         self._state = "failed"
         while self._under_way:
             await self._settle_oldest()
+        require_fence()
         info = await self._calls.run(self._finish, "publish", self._path)
         self._state = "committed"
         return info

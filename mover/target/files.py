@@ -228,6 +228,7 @@ class FileTarget:
         tree = self._opened()
         if not is_temporary(leftover.name):
             raise TargetError(f"{leftover.name!r} is no temporary file", path=leftover.path)
+        require_fence()
         check_path(finished_name(leftover.name))
         await self._calls.run(lambda: tree.fresh(lambda: tree.delete(leftover.name)), "delete", leftover.name)
 

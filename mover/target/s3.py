@@ -10,6 +10,7 @@ from typing import Any
 from mover.clock import Clock
 from mover.errors import TargetError, TargetExists, TargetNotFound
 from mover.target.base import Buffer, Capabilities, Leftover, ObjectInfo
+from mover.target.fence import require_fence
 from mover.target.paths import check_path, check_prefix
 from mover.target.s3_client import ATTEMPTS, RETRY_SECONDS, S3Client
 from mover.target.s3_confirm import confirmation_named
@@ -197,6 +198,7 @@ class S3Target:
             parameters |= {name: marker for name, marker in more.items() if marker}
 
     async def discard(self, leftover: Leftover) -> None:
+        require_fence()
         try:
             await self._client.call(
                 "abort_multipart_upload",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from mover.errors import TargetLocked, UnreachableError
@@ -30,6 +30,9 @@ class FaultyTarget:
         self.calls = 0
         self.names: list[str] = []
         self.dead = False
+        self.on_change: Callable[[int, str], None] | None = (
+            None  # called before each changing call: its number and name
+        )
 
     def _alive(self) -> None:
         if self.dead:
@@ -40,6 +43,8 @@ class FaultyTarget:
         self._alive()
         number, self.calls = self.calls, self.calls + 1
         self.names.append(name)
+        if self.on_change is not None:
+            self.on_change(number, name)
         if number != self.die_at:
             return False
         if not self.after:
