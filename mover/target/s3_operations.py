@@ -177,8 +177,8 @@ OPERATIONS = {
     "create_multipart_upload": Operation(
         "POST",
         (("uploads", ""),),
+        # Not the name of the document: rclone calls it InitiateMultipartUpload.
         answer=_texts("UploadId"),
-        root="InitiateMultipartUploadResult",
         proof=("UploadId",),
     ),
     "upload_part": Operation("PUT", proof=("ETag",)),
