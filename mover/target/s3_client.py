@@ -148,7 +148,10 @@ class S3Client:
         limit = attempts or self._attempts
         moved = max([size, *(len(memory) for memory in (body, into) if memory is not None)])
         # One that hangs must leave time for another.
-        seconds = min(ATTEMPT_SECONDS, max(1.0, self._retry_for / 2)) + moved / SLOWEST_BYTES_PER_SECOND
+        silence = min(ATTEMPT_SECONDS, max(1.0, self._retry_for / 2))
+        seconds = silence + moved / SLOWEST_BYTES_PER_SECOND
+        if body is not None:
+            silence += len(body) / SLOWEST_BYTES_PER_SECOND
         # Whatever it moves: a large one that is slow has its attempts, and nobody waits hours for one that is refused.
         over = self._clock.monotonic() + self._retry_for
         about = OPERATIONS[operation]
@@ -160,7 +163,9 @@ class S3Client:
             if about.changes:
                 require_fence()
             try:
-                answer = await sender.send(operation, parameters, body=body, into=into, read=read, seconds=seconds)
+                answer = await sender.send(
+                    operation, parameters, body=body, into=into, read=read, seconds=seconds, silence=silence
+                )
                 doubted = about.method in ("GET", "HEAD") or attempt < min(ATTEMPTS, limit or ATTEMPTS)
                 if doubted and not about.proven(answer):
                     raise CallFailed(Failure(words="the answer is not one of S3", transport=True))

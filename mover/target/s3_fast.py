@@ -56,6 +56,7 @@ class FastSender:
         into: memoryview | None = None,
         read: bool = False,
         seconds: float,
+        silence: float | None = None,
     ) -> dict[str, Any]:
         attempt = Attempt()
 
@@ -65,7 +66,10 @@ class FastSender:
         job = self._threads.submit(_told, work)
         ended = asyncio.wrap_future(job)
         try:
-            await asyncio.wait([ended], timeout=seconds)
+            first = seconds if silence is None else min(silence, seconds)
+            await asyncio.wait([ended], timeout=first)
+            if not ended.done() and attempt.answered:
+                await asyncio.wait([ended], timeout=seconds - first)
         finally:
             if not ended.done():
                 ended.add_done_callback(_look_at)

@@ -29,8 +29,9 @@ class S3Sender(Protocol):
         into: memoryview | None = None,
         read: bool = False,
         seconds: float,
+        silence: float | None = None,
     ) -> dict[str, Any]:
-        """One attempt, ended after ``seconds``.
+        """One attempt, ended after ``seconds``, and after ``silence`` when the answer has not begun by then.
 
         Args:
             operation, parameters: as botocore names them; the bucket is known.

@@ -100,7 +100,9 @@ class StockSender:
         into: memoryview | None = None,
         read: bool = False,
         seconds: float,
+        silence: float | None = None,
     ) -> dict[str, Any]:
+        del silence  # the library knows READ_SECONDS only
         content = {} if body is None else {"Body": PartBody(body)}
         told = _beside.set({HEADERS[name]: str(value) for name, value in parameters.items() if name in BESIDE})
         parameters = {name: value for name, value in parameters.items() if name not in BESIDE}

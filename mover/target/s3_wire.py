@@ -45,6 +45,7 @@ class Attempt:
         self._holds = False
         self._socket: socket.socket | None = None
         self.stopped = False
+        self.answered = False  # the head of the answer is there
 
     @contextmanager
     def memory(self, sock: socket.socket | None = None) -> Iterator[None]:
@@ -146,6 +147,7 @@ class Connections:
                 try:
                     try:
                         response.begin()
+                        attempt.answered = True
                     except (OSError, HTTPException):
                         if unsent is not None:
                             raise unsent from None

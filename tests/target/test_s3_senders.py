@@ -72,6 +72,15 @@ async def test_a_peer_that_never_answers_has_a_deadline(silent, sender, monkeypa
                 await target.put("f", content)
 
 
+async def test_a_read_of_nobody_knows_how_much_does_not_wait_for_hours_for_its_first_byte(silent, monkeypatch):
+    monkeypatch.setattr(s3_client, "ATTEMPT_SECONDS", 0.2)  # and the time for a body as it is
+    async with opened(silent, attempts=2, look=False) as target:
+        async with asyncio.timeout(20):
+            for read in (target.get("f"), target.read_into("f", 0, memoryview(bytearray(4 * MIB)))):
+                with pytest.raises(UnreachableError, match="no answer in time"):
+                    await read
+
+
 async def test_memory_is_free_when_a_cancelled_call_returns(silent, monkeypatch):
     made = []
 
