@@ -4,6 +4,7 @@
 #   make test    all tests, WORKERS (3) at a time, and the kernel's once more without the native extension
 #   make lint    ruff and mypy
 #   make soak    the long sweeps
+#   make chaos   whole jobs on destinations that fail, CHAOS_SEEDS (200) seeds of it; a coordinator paused before any call
 #   make fuzz    the property tests with new examples every time, many of them
 #   make bench   throughput beside other tools, into bench/RESULTS.md (20 minutes; `make bench-peers` first)
 #   make build   the environment and the extension only
@@ -20,7 +21,7 @@ PYTEST := $(BIN)/python -m pytest
 NATIVE_SOURCES := setup.py $(wildcard _native/*.pyx _native/*.pxd _native/*.h _native/xxh3_avx2.c)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint soak bench bench-peers bench-sink build clean fuzz
+.PHONY: demo test lint soak chaos bench bench-peers bench-sink build clean fuzz
 
 demo: build
 	$(BIN)/python -m mover demo
@@ -42,6 +43,9 @@ lint: build
 
 soak: build $(STAMPS)/servers
 	$(PYTEST) -m soak
+
+chaos: build $(STAMPS)/servers
+	CHAOS_SEEDS=$${CHAOS_SEEDS:-200} CHAOS_EVERY=$${CHAOS_EVERY:-1} $(PYTEST) --timeout 0 tests/chaos
 
 fuzz: build
 	MOVER_HYPOTHESIS=fuzz $(PYTEST) --timeout 0 tests/kernel tests/media tests/format tests/datapath tests/repository tests/recovery
