@@ -45,7 +45,7 @@ soak: build $(STAMPS)/servers
 	$(PYTEST) -m soak
 
 chaos: build $(STAMPS)/servers
-	CHAOS_SEEDS=$${CHAOS_SEEDS:-200} CHAOS_EVERY=$${CHAOS_EVERY:-1} $(PYTEST) --timeout 0 tests/chaos
+	CHAOS_SEEDS=$${CHAOS_SEEDS:-200} CHAOS_EVERY=$${CHAOS_EVERY:-1} CHAOS_KILLS=$${CHAOS_KILLS:-50} $(PYTEST) --timeout 0 tests/chaos
 
 fuzz: build
 	MOVER_HYPOTHESIS=fuzz $(PYTEST) --timeout 0 tests/kernel tests/media tests/format tests/datapath tests/repository tests/recovery
