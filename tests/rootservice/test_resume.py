@@ -74,7 +74,7 @@ async def died_in_the_middle(root: Path, store: MemoryStore) -> int:
         await archive.start(session)
         await archive.run(session, until_caught_up=True, stop=asyncio.Event())
     # A few calls per file: in the middle of the blocks.
-    async with session_on(root, store, faulty={"die_at": 40}, **SMALL) as session:
+    async with session_on(root, store, faulty={"die_at": 30}, **SMALL) as session:
         with pytest.raises(MoverError):
             await back_up(session)
     async with session_on(root, store, **SMALL) as session:
@@ -117,7 +117,7 @@ async def test_dead_again_and_again_it_ends_right(tmp_path: Path) -> None:
     await died_in_the_middle(tmp_path, store)
     async with session_on(tmp_path, store, **SMALL) as session:
         before = len(await lists_of(session))
-    async with session_on(tmp_path, store, faulty={"die_at": 44}, **SMALL) as session:
+    async with session_on(tmp_path, store, faulty={"die_at": 26}, **SMALL) as session:
         with pytest.raises(MoverError):
             await back_up(session)
     async with session_on(tmp_path, store, **SMALL) as session:

@@ -117,6 +117,39 @@ def serve(mount: str, port: str, export: str, options: str) -> None:
 
         return run
 
+    class ReadOnly:
+        """A file that is open to be read.
+
+        One client that opens a file twice has one state of it at the server (RFC 8881, 9.1.4), which nfs_rs does not
+        share between its handles: a second open makes the state of the first an old one. A kernel client has it right;
+        here the file is opened again, if its name still leads to it.
+        """
+
+        def __init__(self, client, name):
+            self._client, self._name = client, name
+            self._file = client.open(name, "rb")
+            self._id = client.stat(name).fileid
+
+        def read_at(self, offset, size):
+            for _ in range(20):
+                try:
+                    return self._file.read_at(offset, size)
+                except (nfs_rs.NfsStateLostError, nfs_rs.NfsLostOpenStateError):
+                    self.close()
+                    self._file = self._client.open(self._name, "rb")
+                    if self._client.stat(self._name).fileid != self._id:
+                        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from None
+            return self._file.read_at(offset, size)
+
+        def flush(self):
+            pass
+
+        def close(self):
+            try:
+                self._file.close()
+            except nfs_rs.NfsFileCloseError as error:
+                print("close", self._name, repr(error), flush=True)  # nothing was written that could be lost
+
     class Strict(mfusepy.FUSE):
         def rename_fuse_3(self, old, new, flags):
             if flags:
@@ -147,7 +180,9 @@ def serve(mount: str, port: str, export: str, options: str) -> None:
 
         def open(self, path, flags):
             client, name = at(path)
-            return keep(client.open(name, "rb" if flags & os.O_ACCMODE == os.O_RDONLY else "r+b"))
+            if flags & os.O_ACCMODE == os.O_RDONLY:
+                return keep(ReadOnly(client, name))
+            return keep(client.open(name, "r+b"))
 
         def read(self, path, size, offset, fh):
             pieces = []
