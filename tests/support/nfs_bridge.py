@@ -117,38 +117,61 @@ def serve(mount: str, port: str, export: str, options: str) -> None:
 
         return run
 
-    class ReadOnly:
-        """A file that is open to be read.
+    lost = (
+        nfs_rs.NfsStateLostError,
+        nfs_rs.NfsLostOpenStateError,
+        nfs_rs.NfsUncertainOutcomeError,
+        nfs_rs.NfsClosedResourceError,  # another thread of the same file was here first
+    )
+
+    class Opened:
+        """An open file.
 
         One client that opens a file twice has one state of it at the server (RFC 8881, 9.1.4), which nfs_rs does not
-        share between its handles: a second open makes the state of the first an old one. A kernel client has it right;
-        here the file is opened again, if its name still leads to it.
+        share between its handles: a second open makes the state of the first an old one. And of a write whose answer
+        was lost it does not know the outcome. A kernel client sends both again; here the file is opened again, if its
+        name still leads to it, and the same bytes are read from or written to the same place.
         """
 
-        def __init__(self, client, name):
-            self._client, self._name = client, name
-            self._file = client.open(name, "rb")
+        def __init__(self, client, name, mode):
+            self._client, self._name, self._mode = client, name, mode
+            self._turn = threading.Lock()
+            self._file = client.open(name, mode)
             self._id = client.stat(name).fileid
 
         def read_at(self, offset, size):
-            for _ in range(20):
-                try:
-                    return self._file.read_at(offset, size)
-                except (nfs_rs.NfsStateLostError, nfs_rs.NfsLostOpenStateError):
-                    self.close()
-                    self._file = self._client.open(self._name, "rb")
-                    if self._client.stat(self._name).fileid != self._id:
-                        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from None
-            return self._file.read_at(offset, size)
+            return self._again(lambda file: file.read_at(offset, size))
+
+        def write_at(self, data, offset):
+            return self._again(lambda file: file.write_at(data, offset))
 
         def flush(self):
-            pass
+            return self._again(lambda file: file.flush())
 
         def close(self):
             try:
                 self._file.close()
             except nfs_rs.NfsFileCloseError as error:
-                print("close", self._name, repr(error), flush=True)  # nothing was written that could be lost
+                # Every write was committed when it was acknowledged: nothing is lost with the state.
+                print("close", self._name, repr(error), flush=True)
+
+        def _again(self, operation):
+            for _ in range(20):
+                file = self._file
+                try:
+                    return operation(file)
+                except lost as error:
+                    print("again", self._name, repr(error), flush=True)
+                    with self._turn:
+                        if self._file is file:
+                            self._open_again()
+            return operation(self._file)
+
+        def _open_again(self):
+            self.close()
+            self._file = self._client.open(self._name, self._mode)
+            if self._client.stat(self._name).fileid != self._id:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     class Strict(mfusepy.FUSE):
         def rename_fuse_3(self, old, new, flags):
@@ -176,13 +199,11 @@ def serve(mount: str, port: str, export: str, options: str) -> None:
                 client.link(made, name)
             finally:
                 client.unlink(made)
-            return keep(client.open(name, "r+b"))
+            return keep(Opened(client, name, "r+b"))
 
         def open(self, path, flags):
             client, name = at(path)
-            if flags & os.O_ACCMODE == os.O_RDONLY:
-                return keep(ReadOnly(client, name))
-            return keep(client.open(name, "r+b"))
+            return keep(Opened(client, name, "rb" if flags & os.O_ACCMODE == os.O_RDONLY else "r+b"))
 
         def read(self, path, size, offset, fh):
             pieces = []
