@@ -26,6 +26,31 @@ def mariadb():
         yield server
 
 
+@pytest.fixture(scope="session")
+def weed(tmp_path_factory):
+    """A SeaweedFS server, started by the first test that needs it."""
+    from weed import weed_server
+
+    with weed_server(tmp_path_factory.mktemp("weed")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def juicefs(tmp_path_factory):
+    from gateways import JuiceFS, gateway
+
+    with gateway(JuiceFS, tmp_path_factory.mktemp("juicefs")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory):
+    from gateways import Rclone, gateway
+
+    with gateway(Rclone, tmp_path_factory.mktemp("rclone")) as server:
+        yield server
+
+
 def pytest_collection_modifyitems(items):
     """What waits for engines first: it takes longest, and the other workers do everything else meanwhile."""
     here = Path(__file__).parent

@@ -6,7 +6,6 @@ OceanBase's documentation has a full on Saturday and incrementals on Tuesday and
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,8 +14,9 @@ from typing import Literal
 
 from cronsim import CronSim
 
+from mover.config_values import window
+
 Work = Literal["full", "incremental"]
-_WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -73,13 +73,8 @@ class Window:
     @classmethod
     def parse(cls, text: str) -> Window:
         """From ``HH:MM-HH:MM``. Raises ValueError."""
-        match = _WINDOW.fullmatch(text.strip())
-        if match is None:
-            raise ValueError(f"must be HH:MM-HH:MM, such as 01:00-05:00, not {text!r}")
-        begin, end = (int(match[n]) * 60 + int(match[n + 1]) for n in (1, 3))
-        if begin == end:
-            raise ValueError(f"must not begin when it ends: {text!r}")
-        return cls(begin, end)
+        hours = (each.split(":") for each in window(text).split("-"))
+        return cls(*(int(hour) * 60 + int(minute) for hour, minute in hours))
 
     def __str__(self) -> str:
         return "-".join(f"{minutes // 60:02}:{minutes % 60:02}" for minutes in (self.begin, self.end))

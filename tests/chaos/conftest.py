@@ -4,26 +4,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 from chaos_proxy import ChaosProxy, evenly
-from gateways import JuiceFS, Rclone, gateway
-from weed import weed_server
-
-
-@pytest.fixture(scope="session")
-def weed(tmp_path_factory):
-    with weed_server(tmp_path_factory.mktemp("weed")) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def rclone(tmp_path_factory):
-    with gateway(Rclone, tmp_path_factory.mktemp("rclone")) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def juicefs(tmp_path_factory):
-    with gateway(JuiceFS, tmp_path_factory.mktemp("juicefs")) as server:
-        yield server
 
 
 @pytest.fixture

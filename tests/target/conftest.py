@@ -7,23 +7,14 @@ from contextlib import ExitStack
 import pytest
 import pytest_asyncio
 from fuse_mount import fuse_mount
-from gateways import JuiceFS, Rclone, gateway
 from nfs_server import nfs_mount, nfs_server
 from oss_rules import LOCKING
 from oss_server import localhosts, oss_server  # noqa: F401
-from weed import weed_server
 
 from mover.target.paths import is_temporary
 from mover.target.url import open_target
 
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="session")
-def weed(tmp_path_factory):
-    """A SeaweedFS server, started by the first test that needs it."""
-    with weed_server(tmp_path_factory.mktemp("weed")) as server:
-        yield server
 
 
 @pytest.fixture
@@ -32,18 +23,6 @@ def keys(weed, monkeypatch):
     for name, value in weed.environment.items():
         monkeypatch.setenv(name, value)
     return weed
-
-
-@pytest.fixture(scope="session")
-def juicefs(tmp_path_factory):
-    with gateway(JuiceFS, tmp_path_factory.mktemp("juicefs")) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def rclone(tmp_path_factory):
-    with gateway(Rclone, tmp_path_factory.mktemp("rclone")) as server:
-        yield server
 
 
 @pytest.fixture(scope="session")

@@ -9,17 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import asyncmy
-import asyncmy.errors
-
 from mover.errors import SourceError, UnreachableError
+from mover.store.sql import SqlConnection
 
 Row = dict[str, Any]
 CATALOG_NAME = "catalog.json"
-_CONNECT_SECONDS = 10
-_READ_SECONDS = 120
-_LOST = frozenset({2002, 2003, 2006, 2013, 2055, 0})
-_DENIED = frozenset({1044, 1045, 1698})
 
 
 class Tables(Protocol):
@@ -54,19 +48,20 @@ class SqlTables:
     """
 
     def __init__(self, *, user: str, password: str, host: str, port: int) -> None:
-        self._user = user
-        self._password = password
-        self._host = host
-        self._port = port
-        self._connection: Any = None
-        self._lock = asyncio.Lock()
-
-    @property
-    def name(self) -> str:
-        return f"OceanBase at {self._host}:{self._port}"
+        self.name = f"OceanBase at {host}:{port}"
+        self._shown = f"SqlTables({user}@{host}:{port})"
+        self._connection = SqlConnection(
+            self.name,
+            lambda: {"host": host, "port": port},
+            user=user,
+            password=password,
+            denied="check the user in the source URL (user@sys) and the password in MOVER_SOURCE_PASSWORD",
+            silent="check host and port in the source URL, and that the server is running",
+            refused="mover reads the tables of OceanBase 3.1, as the sys tenant",
+        )
 
     def __repr__(self) -> str:
-        return f"SqlTables({self._user}@{self._host}:{self._port})"
+        return self._shown
 
     async def rows(self, table: str, columns: Sequence[str], where: Mapping[str, Any] | None = None) -> list[Row]:
         """See :class:`Tables`."""
@@ -75,66 +70,11 @@ class SqlTables:
         if where:
             sql += " WHERE " + " AND ".join(f"`{column}` = %s" for column in where)
             args = list(where.values())
-        return [dict(zip(columns, row, strict=True)) for row in await self._fetch(sql, args)]
-
-    async def _fetch(self, sql: str, args: Sequence[Any]) -> list[tuple[Any, ...]]:
-        async with self._lock:
-            for attempt in (1, 2):
-                connection = self._connection or await self._connect()
-                try:
-                    async with connection.cursor() as cursor:
-                        await cursor.execute(sql, args or None)
-                        return list(await cursor.fetchall())
-                except (asyncmy.errors.Error, OSError, TimeoutError) as error:
-                    number = _number(error)
-                    if number not in _LOST:
-                        raise SourceError(
-                            f"{self.name} refused a catalog query: {_text(error)}",
-                            hint="mover reads the tables of OceanBase 3.1, as the sys tenant",
-                            sql_error=number,
-                        ) from None
-                    await self._disconnect()
-                    if attempt == 2:
-                        raise self._unreachable(error) from None
-                except BaseException:
-                    # Cancelled between request and answer: the next query would read this one's rows.
-                    await self._disconnect()
-                    raise
-        raise AssertionError("unreachable")
-
-    async def _connect(self) -> Any:
-        try:
-            self._connection = await asyncmy.connect(
-                host=self._host,
-                port=self._port,
-                user=self._user,
-                password=self._password,
-                connect_timeout=_CONNECT_SECONDS,
-                read_timeout=_READ_SECONDS,
-                autocommit=True,
-                program_name="mover",
-            )
-        except (asyncmy.errors.Error, OSError, TimeoutError) as error:
-            raise self._unreachable(error) from None
-        return self._connection
-
-    async def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-
-    def _unreachable(self, error: BaseException) -> UnreachableError:
-        hint = "check host and port in the source URL, and that the server is running"
-        if _number(error) in _DENIED:
-            hint = "check the user in the source URL (user@sys) and the password in MOVER_SOURCE_PASSWORD"
-        return UnreachableError(
-            f"{self.name} does not answer: {_text(error)}", hint=hint, sql_error=_number(error) or None
-        )
+        return [dict(zip(columns, row, strict=True)) for row in await self._connection.fetch(sql, args)]
 
     async def aclose(self) -> None:
         """Close the connection. Idempotent."""
-        async with self._lock:
-            await self._disconnect()
+        await self._connection.aclose()
 
 
 class FileTables:
@@ -188,14 +128,3 @@ class FileTables:
 
     async def aclose(self) -> None:
         """Nothing is open."""
-
-
-def _number(error: BaseException) -> int:
-    """The MySQL error number; 0 for what has none, which is a broken connection."""
-    first = error.args[0] if error.args else 0
-    return first if isinstance(error, asyncmy.errors.Error) and isinstance(first, int) else 0
-
-
-def _text(error: BaseException) -> str:
-    texts = [str(argument) for argument in error.args if isinstance(argument, str)]
-    return texts[-1] if texts else type(error).__name__

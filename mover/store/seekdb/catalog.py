@@ -7,26 +7,17 @@ connection.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import asyncmy
-import asyncmy.errors
-
-from mover.errors import SourceError, UnreachableError
+from mover.errors import SourceError
 from mover.store.seekdb.socket_path import short_socket_path
+from mover.store.sql import SqlConnection
 
-_CONNECT_SECONDS = 10
-_READ_SECONDS = 120
 # The engine's own default of 10 s is passed by catalog scans while a loaded machine merges.
 _QUERY_TIMEOUT_US = 100_000_000
 _IN_LIST = 500
-
-# Server gone, connection lost, refused, no such socket: the link is dead, the statement was a read, so try again.
-_LOST = frozenset({2002, 2003, 2006, 2013, 2055, 0})
-_DENIED = frozenset({1044, 1045, 1698})
 
 
 class LogStat(NamedTuple):
@@ -84,12 +75,26 @@ class Catalog:
         port: int = 2881,
     ) -> None:
         self._user = user
-        self._password = password
         self._socket = socket
         self._host = host
         self._port = port
-        self._connection: Any = None
-        self._lock = asyncio.Lock()
+        silent = "check host and port in the source URL, and that the engine is running"
+        if host is None:
+            silent = "is the engine running on this base directory? use --offline for a stopped store"
+        self._connection = SqlConnection(
+            f"seekdb at {self.address}",
+            self._where,
+            user=user,
+            password=password,
+            denied="check the user in the source URL and the password in MOVER_SOURCE_PASSWORD",
+            silent=silent,
+            init_command=f"SET ob_query_timeout = {_QUERY_TIMEOUT_US}",
+        )
+
+    def _where(self) -> dict[str, Any]:
+        if self._host:
+            return {"host": self._host, "port": self._port}
+        return {"unix_socket": short_socket_path(self._socket) if self._socket else None}
 
     @property
     def address(self) -> str:
@@ -106,27 +111,7 @@ class Catalog:
             UnreachableError: nobody answers, or the sign-in was refused.
             SourceError: the engine refused the statement.
         """
-        async with self._lock:
-            for attempt in (1, 2):
-                connection = self._connection or await self._connect()
-                try:
-                    async with connection.cursor() as cursor:
-                        await cursor.execute(sql, args or None)
-                        return list(await cursor.fetchall())
-                except (asyncmy.errors.Error, OSError, TimeoutError) as error:
-                    number = _number(error)
-                    if number not in _LOST:
-                        raise SourceError(
-                            f"seekdb at {self.address} refused a catalog query: {_text(error)}", sql_error=number
-                        ) from None
-                    await self._disconnect()
-                    if attempt == 2:
-                        raise self._unreachable(error) from None
-                except BaseException:
-                    # Cancelled between request and answer: the next query would read this one's rows.
-                    await self._disconnect()
-                    raise
-        raise AssertionError("unreachable")
+        return await self._connection.fetch(sql, args)
 
     async def version(self) -> str:
         """The engine's version text, "OceanBase 4.3.5.3 seekdb (r1.4.0.0)"."""
@@ -212,53 +197,4 @@ class Catalog:
 
     async def aclose(self) -> None:
         """Close the connection. Idempotent."""
-        async with self._lock:
-            await self._disconnect()
-
-    async def _connect(self) -> Any:
-        where: dict[str, Any] = (
-            {"host": self._host, "port": self._port}
-            if self._host
-            else {"unix_socket": short_socket_path(self._socket) if self._socket else None}
-        )
-        try:
-            self._connection = await asyncmy.connect(
-                user=self._user,
-                password=self._password,
-                connect_timeout=_CONNECT_SECONDS,
-                read_timeout=_READ_SECONDS,
-                autocommit=True,
-                program_name="mover",
-                init_command=f"SET ob_query_timeout = {_QUERY_TIMEOUT_US}",
-                **where,
-            )
-        except (asyncmy.errors.Error, OSError, TimeoutError) as error:
-            raise self._unreachable(error) from None
-        return self._connection
-
-    async def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-
-    def _unreachable(self, error: BaseException) -> UnreachableError:
-        if _number(error) in _DENIED:
-            hint = "check the user in the source URL and the password in MOVER_SOURCE_PASSWORD"
-        elif self._host is None:
-            hint = "is the engine running on this base directory? use --offline for a stopped store"
-        else:
-            hint = "check host and port in the source URL, and that the engine is running"
-        return UnreachableError(
-            f"seekdb at {self.address} does not answer: {_text(error)}", hint=hint, sql_error=_number(error) or None
-        )
-
-
-def _number(error: BaseException) -> int:
-    """The MySQL error number; 0 for what has none, which is a broken connection."""
-    first = error.args[0] if error.args else 0
-    return first if isinstance(error, asyncmy.errors.Error) and isinstance(first, int) else 0
-
-
-def _text(error: BaseException) -> str:
-    texts = [str(argument) for argument in error.args if isinstance(argument, str)]
-    return texts[-1] if texts else type(error).__name__
+        await self._connection.aclose()
